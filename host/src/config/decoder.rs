@@ -1,0 +1,41 @@
+//! What a decoder may use.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, HumanDuration};
+
+/// What a decoder may use. A decoder that breaks a bound is stopped and a fresh one takes over its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decoder {
+    /// Memory of one decoder instance.
+    #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "4GiB"))]
+    pub memory_bytes: ByteSize,
+    /// Time that one call of a decoder may take.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1m"))]
+    pub call_timeout: HumanDuration,
+    /// Segments handed over in one call, at most.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub batch_entries: u32,
+    /// Payload handed over in one call, at most.
+    #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "16MiB"))]
+    pub batch_bytes: ByteSize,
+    /// After how many failures in a row a decoder is no longer used.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub failures_allowed: u32,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder {
+            memory_bytes: ByteSize(64 << 20),
+            call_timeout: HumanDuration(Duration::from_millis(100)),
+            batch_entries: 128,
+            batch_bytes: ByteSize(64 << 10),
+            failures_allowed: 3,
+        }
+    }
+}

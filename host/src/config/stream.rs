@@ -1,0 +1,82 @@
+//! Bounds of TCP reassembly.
+
+use std::time::Duration;
+
+use podtap_stream::Limits;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, HumanDuration};
+
+/// Bounds of TCP reassembly, in memory and patience. Times are times of the packets, not of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stream {
+    /// Connections tracked at once. Beyond, the cheapest to lose goes: half-open ones first, then the longest idle.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub max_connections: u32,
+    /// Out-of-order bytes kept for one side of a connection. Beyond, the hole before them is declared lost.
+    #[schemars(extend("x-minimum" = "4KiB", "x-maximum" = "1GiB"))]
+    pub side_buffer_bytes: ByteSize,
+    /// Out-of-order bytes kept in all. Beyond, the connection that asks for more gives up its oldest hole.
+    #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "64GiB"))]
+    pub total_buffer_bytes: ByteSize,
+    /// Out-of-order segments kept for one side of a connection.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub side_buffer_segments: u32,
+    /// After how long missing bytes are declared lost though the receiver did not acknowledge what follows them.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h"))]
+    pub gap_timeout: HumanDuration,
+    /// After how long without a packet a connection is let go.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "24h"))]
+    pub idle_timeout: HumanDuration,
+    /// The same for a connection of which only the opening (SYN) was seen.
+    #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    pub handshake_timeout: HumanDuration,
+    /// The same for a connection that was closed; late retransmissions still find it.
+    #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    pub close_timeout: HumanDuration,
+}
+
+impl Default for Stream {
+    fn default() -> Stream {
+        let limits = Limits::default();
+        let duration = |ns| HumanDuration(Duration::from_nanos(ns));
+        Stream {
+            max_connections: limits.max_connections,
+            side_buffer_bytes: ByteSize(limits.side_buffer_bytes.into()),
+            total_buffer_bytes: ByteSize(limits.total_buffer_bytes),
+            side_buffer_segments: limits.side_buffer_segments,
+            gap_timeout: duration(limits.gap_timeout_ns),
+            idle_timeout: duration(limits.idle_timeout_ns),
+            handshake_timeout: duration(limits.handshake_timeout_ns),
+            close_timeout: duration(limits.close_timeout_ns),
+        }
+    }
+}
+
+impl Stream {
+    /// As the engine takes them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.max_connections,
+            side_buffer_bytes: u32::try_from(self.side_buffer_bytes.0).unwrap_or(u32::MAX),
+            total_buffer_bytes: self.total_buffer_bytes.0,
+            side_buffer_segments: self.side_buffer_segments,
+            gap_timeout_ns: self.gap_timeout.as_ns(),
+            idle_timeout_ns: self.idle_timeout.as_ns(),
+            handshake_timeout_ns: self.handshake_timeout.as_ns(),
+            close_timeout_ns: self.close_timeout.as_ns(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_engine() {
+        assert_eq!(Stream::default().limits(), Limits::default());
+    }
+}

@@ -1,0 +1,68 @@
+//! Exchanges to bytes: MessagePack or JSON, each once, into a buffer that is reused.
+
+use serde::{Deserialize, Serialize};
+
+use super::Exchange;
+
+/// An encoding of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A MessagePack map.
+    #[default]
+    Msgpack,
+    /// A JSON object.
+    Json,
+}
+
+impl Format {
+    /// Media type, as the Kafka record's `content-type` header names it.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Format::Msgpack => "application/vnd.msgpack",
+            Format::Json => "application/json",
+        }
+    }
+}
+
+/// An exchange that could not be encoded: a fault of podtap's own.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// From the MessagePack encoder.
+    #[error("event could not be encoded as MessagePack: {0}")]
+    Msgpack(#[from] rmp_serde::encode::Error),
+    /// From the JSON encoder.
+    #[error("event could not be encoded as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Encodes into one buffer.
+#[derive(Debug)]
+pub struct Encoder {
+    format: Format,
+    buffer: Vec<u8>,
+}
+
+impl Encoder {
+    /// An encoder of a format.
+    pub fn new(format: Format) -> Encoder {
+        Encoder { format, buffer: Vec::with_capacity(2048) }
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The exchange as one value, valid until the next call. No newline is added.
+    pub fn encode(&mut self, exchange: &Exchange<'_>) -> Result<&[u8], EncodeError> {
+        self.buffer.clear();
+        match self.format {
+            Format::Msgpack => {
+                exchange.serialize(&mut rmp_serde::Serializer::new(&mut self.buffer).with_struct_map())?;
+            }
+            Format::Json => serde_json::to_writer(&mut self.buffer, exchange)?,
+        }
+        Ok(&self.buffer)
+    }
+}

@@ -1,0 +1,79 @@
+//! Every packet and every payload byte has exactly one fate, and each is counted here.
+
+/// Totals since the engine was made. The sums hold at any time between two calls (see [`Counters::adds_up`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets given to the engine.
+    pub packets: u64,
+    // The fates of packets: each of `packets` is in exactly one of these.
+    /// TCP segments of a tracked connection (with or without payload).
+    pub packets_tracked: u64,
+    /// TCP segments of a connection that the consumer ignores.
+    pub packets_ignored: u64,
+    /// Whole packets of another protocol than TCP over IP (ARP, UDP, ...).
+    pub packets_not_tcp: u64,
+    /// A link type that the engine does not read.
+    pub packets_unknown_link: u64,
+    /// A link, IP or TCP header that contradicts itself.
+    pub packets_malformed: u64,
+    /// A header that the snaplen cut off.
+    pub packets_truncated: u64,
+    /// IP fragments (not put together).
+    pub packets_fragment: u64,
+    /// TCP segments of no use to any connection: a RST or an ACK of one that is not tracked.
+    pub packets_stray: u64,
+
+    /// TCP payload bytes captured, in packets tracked, ignored and stray.
+    pub bytes: u64,
+    // The fates of payload bytes.
+    /// Handed to the consumer.
+    pub bytes_delivered: u64,
+    /// Left out because the consumer asked to skip them.
+    pub bytes_skipped: u64,
+    /// Of connections that the consumer ignores.
+    pub bytes_ignored: u64,
+    /// Seen before: retransmissions and overlaps, keep-alive bytes.
+    pub bytes_duplicate: u64,
+    /// Outside the window, or behind a RST or FIN.
+    pub bytes_out_of_window: u64,
+    /// Buffered out of order now, waiting for the hole before them.
+    pub bytes_buffered: u64,
+    /// Buffered, then given up with their connection.
+    pub bytes_abandoned: u64,
+
+    /// Duplicate bytes that differed from what was delivered or buffered first (only buffered ones can be compared).
+    pub bytes_conflicting: u64,
+    /// Bytes that were never captured: declared as gaps to the consumer.
+    pub bytes_gap: u64,
+    /// Gaps declared.
+    pub gaps: u64,
+
+    /// Connections tracked now.
+    pub connections: u64,
+    /// Connections seen.
+    pub connections_total: u64,
+    /// Connections let go because the table was full.
+    pub connections_evicted: u64,
+}
+
+impl Counters {
+    /// Do the fates of packets and bytes sum up to what came in?
+    pub fn adds_up(&self) -> bool {
+        let packets = self.packets_tracked
+            + self.packets_ignored
+            + self.packets_not_tcp
+            + self.packets_unknown_link
+            + self.packets_malformed
+            + self.packets_truncated
+            + self.packets_fragment
+            + self.packets_stray;
+        let bytes = self.bytes_delivered
+            + self.bytes_skipped
+            + self.bytes_ignored
+            + self.bytes_duplicate
+            + self.bytes_out_of_window
+            + self.bytes_buffered
+            + self.bytes_abandoned;
+        packets == self.packets && bytes == self.bytes
+    }
+}

@@ -1,0 +1,110 @@
+//! Write a podtap decoder as straight-line code.
+//!
+//! podtap rebuilds TCP connections from captured packets and hands their payload to decoders, which run in a sandbox.
+//! A decoder implements [`Decoder`]: it says what it is, recognises its protocol, and for each connection gives two
+//! tasks, one per side, that read like a description of the protocol:
+//!
+//! ```
+//! use podtap_sdk::{Break, Connection, Decoder, Descriptor, Exchanges, Field, Outcome, Stream, Tasks, Text, Verdict};
+//!
+//! podtap_sdk::fields! {
+//!     /// The word that was sent.
+//!     WORD: Text = "echo.word";
+//! }
+//!
+//! /// Each line is a request, each line back its response.
+//! struct Echo;
+//!
+//! impl Decoder for Echo {
+//!     const DESCRIPTOR: Descriptor = Descriptor {
+//!         name: "echo",
+//!         version: "0.1.0",
+//!         doc: "Lines that come back.",
+//!         protocols: &["echo"],
+//!         ports: &[7],
+//!         attributes: ATTRIBUTES,
+//!         status: None,
+//!     };
+//!
+//!     fn configure(_config: &str) -> Result<Echo, String> {
+//!         Ok(Echo)
+//!     }
+//!
+//!     fn probe(&self, _from_server: bool, head: &[u8]) -> Verdict {
+//!         if head.is_ascii() { Verdict::Yes } else { Verdict::No }
+//!     }
+//!
+//!     fn connect(&self, connection: &mut Connection) -> Tasks {
+//!         let exchanges = connection.exchanges();
+//!         Tasks::new(requests(connection.client(), exchanges.clone()), responses(connection.server(), exchanges))
+//!     }
+//! }
+//!
+//! async fn requests(mut client: Stream, exchanges: Exchanges<()>) -> Result<(), Break> {
+//!     loop {
+//!         client.message().await?;
+//!         client
+//!             .until(b"\n", 1024, |line| {
+//!                 exchanges.request(|exchange| {
+//!                     exchange.describe(b"echo", b"", b"");
+//!                     exchange.set(WORD, line);
+//!                 })
+//!             })
+//!             .await?;
+//!         exchanges.request_end(&client, |_| ());
+//!     }
+//! }
+//!
+//! async fn responses(mut server: Stream, exchanges: Exchanges<()>) -> Result<(), Break> {
+//!     loop {
+//!         server.message().await?;
+//!         server.until(b"\n", 1024, |_| ()).await?;
+//!         exchanges.finish(&server, Outcome::Ok);
+//!     }
+//! }
+//!
+//! podtap_sdk::export!(Echo);
+//! # fn main() {}
+//! ```
+//!
+//! Tasks await nothing but the methods of their own [`Stream`]; time, sizes and losses are kept for them.
+
+#![deny(unsafe_code)]
+
+#[doc(hidden)]
+#[allow(unsafe_code)]
+pub mod bindings;
+mod exchanges;
+mod fields;
+mod instance;
+mod stream;
+
+pub use bindings::exports::podtap::decoder::decoder::Verdict;
+pub use bindings::podtap::decoder::host::Level;
+pub use exchanges::{Exchange, Exchanges, MAX_WAITING, Outcome};
+pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Text, Uint};
+#[doc(hidden)]
+pub use instance::Guest;
+pub use instance::{Connection, Decoder, Descriptor, Instance, Tasks};
+pub use stream::{Break, Delimiter, Stream};
+
+/// A line for podtap's log, rate-limited there. Never put payload in it. Outside the sandbox it goes to standard error.
+pub fn log(level: Level, message: &str) {
+    if cfg!(target_arch = "wasm32") {
+        bindings::podtap::decoder::host::log(level, message);
+    } else {
+        eprintln!("{message}");
+    }
+}
+
+/// Makes the crate a plugin: exports a [`Decoder`] under the contract. Natively it adds nothing.
+#[macro_export]
+macro_rules! export {
+    ($decoder:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type PodtapGuest = $crate::Guest<$decoder>;
+            $crate::bindings::export_component!(PodtapGuest with_types_in $crate::bindings);
+        };
+    };
+}

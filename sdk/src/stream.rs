@@ -1,0 +1,396 @@
+//! One side of a connection, read as a stream: bounded reads that wait for what has not been captured yet.
+//!
+//! Every read either consumes what it returns, or says why it cannot ([`Break`]). A read that fails for length has
+//! consumed what it looked at, so that a loop of read and [`Stream::resync`] always moves on.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::bindings::podtap::decoder::types::Output;
+
+/// Bit of entry and demand kinds: of the server's side.
+pub(crate) const FROM_SERVER: u8 = 128;
+const DEMAND_SKIP: u8 = 0;
+const DEMAND_IGNORE: u8 = 1;
+const DEMAND_DETECT: u8 = 2;
+
+/// Below this, asking podtap to leave bytes out costs more than passing them over.
+const WORTH_A_DEMAND: u64 = 2048;
+
+/// Why a read did not give what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Bytes are missing here: the capture lost them. [`Stream::resync`] goes on behind them.
+    Gap,
+    /// The side has ended.
+    End,
+    /// The end of what was looked for did not come within the limit, or what came made no sense to the caller.
+    Malformed,
+}
+
+/// Finds the end of a piece of the stream.
+pub trait Delimiter {
+    /// The length of the piece that `bytes` begin with, its delimiter included; none if it is not there yet. The first
+    /// `scanned` bytes were given before, without success.
+    fn end(&self, bytes: &[u8], scanned: usize) -> Option<usize>;
+}
+
+impl<const N: usize> Delimiter for &[u8; N] {
+    fn end(&self, bytes: &[u8], scanned: usize) -> Option<usize> {
+        let from = scanned.saturating_sub(N.saturating_sub(1));
+        memchr::memmem::find(bytes.get(from..)?, *self).map(|at| from + at + N)
+    }
+}
+
+impl<F: Fn(&[u8], usize) -> Option<usize>> Delimiter for F {
+    fn end(&self, bytes: &[u8], scanned: usize) -> Option<usize> {
+        self(bytes, scanned)
+    }
+}
+
+/// Time, size and loss of the message being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    pub(crate) bytes: u64,
+    pub(crate) lost_bytes: u64,
+}
+
+/// What follows the unread bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interrupt {
+    Gap(u64),
+    End,
+}
+
+/// What the tasks and podtap share of one side.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    connection: u32,
+    side: u8,
+    output: Rc<RefCell<Output>>,
+    /// Unread bytes of earlier batches; they come before the chunk.
+    carry: Vec<u8>,
+    /// The chunk being read: `batch[start..end]`.
+    batch: Rc<Vec<u8>>,
+    start: usize,
+    end: usize,
+    time_ns: u64,
+    /// Stream position of the next unread byte.
+    position: u64,
+    /// Data may be left out up to here: podtap was asked to.
+    skip_to: u64,
+    interrupt: Option<Interrupt>,
+    message_position: u64,
+    message: Span,
+}
+
+impl Inbox {
+    pub(crate) fn new(connection: u32, side: u8, output: Rc<RefCell<Output>>) -> Inbox {
+        Inbox {
+            connection,
+            side,
+            output,
+            carry: Vec::new(),
+            batch: Rc::default(),
+            start: 0,
+            end: 0,
+            time_ns: 0,
+            position: 0,
+            skip_to: 0,
+            interrupt: None,
+            message_position: 0,
+            message: Span::default(),
+        }
+    }
+
+    /// A chunk has come. podtap leaves out only what it was asked to; then the position is ahead.
+    pub(crate) fn data(&mut self, batch: &Rc<Vec<u8>>, start: usize, end: usize, position: u64, time_ns: u64) {
+        if self.carry.is_empty() && position > self.position && position <= self.skip_to {
+            self.position = position;
+        }
+        self.batch = Rc::clone(batch);
+        (self.start, self.end) = (start, end);
+        self.time_ns = time_ns;
+    }
+
+    /// Lets go of the chunk; what the task did not read of it is undecoded.
+    pub(crate) fn release(&mut self) {
+        let left = self.end - self.start;
+        if left > 0 {
+            self.give_up(left as u64);
+        }
+        self.batch = Rc::default();
+        (self.start, self.end) = (0, 0);
+    }
+
+    pub(crate) fn gap(&mut self, length: u64, time_ns: u64) {
+        let earlier = match self.interrupt {
+            Some(Interrupt::Gap(earlier)) => earlier,
+            Some(Interrupt::End) => return,
+            None => 0,
+        };
+        self.interrupt = Some(Interrupt::Gap(earlier.saturating_add(length)));
+        self.time_ns = time_ns;
+    }
+
+    pub(crate) fn ended(&mut self, time_ns: u64) {
+        if self.interrupt != Some(Interrupt::End) {
+            self.interrupt = Some(Interrupt::End);
+            self.time_ns = time_ns;
+        }
+    }
+
+    /// The message being read, so far.
+    pub(crate) fn span(&self) -> Span {
+        Span { bytes: self.position.saturating_sub(self.message_position), ..self.message }
+    }
+
+    fn give_up(&mut self, bytes: u64) {
+        let mut output = self.output.borrow_mut();
+        output.undecoded_bytes = output.undecoded_bytes.saturating_add(bytes);
+        self.position += bytes;
+    }
+
+    fn demand(&mut self, kind: u8, position: u64) {
+        let mut output = self.output.borrow_mut();
+        output.demand_connections.push(self.connection);
+        output.demand_kinds.push(kind | self.side);
+        output.demand_positions.push(position);
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.batch.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// `bytes` more were consumed, the last of them from the chunk.
+    fn consumed(&mut self, bytes: u64) {
+        self.position += bytes;
+        self.message.end_ns = self.time_ns;
+    }
+
+    fn interrupted(&self) -> Option<Break> {
+        self.interrupt.map(|interrupt| match interrupt {
+            Interrupt::Gap(_) => Break::Gap,
+            Interrupt::End => Break::End,
+        })
+    }
+
+    fn message(&mut self) -> Poll<Result<(), Break>> {
+        if self.chunk().is_empty() {
+            return self.interrupted().map_or(Poll::Pending, |why| Poll::Ready(Err(why)));
+        }
+        self.message_position = self.position;
+        self.message = Span { start_ns: self.time_ns, ..Span::default() };
+        Poll::Ready(Ok(()))
+    }
+
+    /// Consumes the piece that `end` finds and gives what `read` makes of it.
+    fn until<T>(
+        &mut self,
+        end: &impl Delimiter,
+        max: usize,
+        scanned: &mut usize,
+        read: &mut Option<impl FnOnce(&[u8]) -> T>,
+    ) -> Poll<Result<T, Break>> {
+        if self.carry.is_empty() {
+            // The common way: all of it in this chunk, nothing is copied.
+            let chunk = self.chunk();
+            let visible = chunk.get(..max).unwrap_or(chunk);
+            if let Some(length) = end.end(visible, *scanned) {
+                let length = length.min(visible.len());
+                let value = read.take().map(|read| read(&visible[..length]));
+                self.start += length;
+                self.consumed(length as u64);
+                return Poll::Ready(value.ok_or(Break::Malformed));
+            }
+        }
+        let had = self.carry.len();
+        let chunk = self.batch.get(self.start..self.end).unwrap_or_default();
+        let visible = chunk.get(..max.saturating_sub(had)).unwrap_or(chunk);
+        let taken = visible.len();
+        self.carry.extend_from_slice(visible);
+        self.start += taken;
+        if had > 0
+            && let Some(length) = end.end(&self.carry, *scanned)
+        {
+            let length = length.min(self.carry.len());
+            // What lies behind the piece came with this chunk: it was not in the carry before.
+            let behind = self.carry.len() - length;
+            self.start -= behind.min(taken);
+            let value = read.take().map(|read| read(&self.carry[..length]));
+            self.carry.clear();
+            self.consumed(length as u64);
+            return Poll::Ready(value.ok_or(Break::Malformed));
+        }
+        *scanned = self.carry.len();
+        if self.carry.len() >= max {
+            self.drop_carry();
+            return Poll::Ready(Err(Break::Malformed));
+        }
+        self.interrupted().map_or(Poll::Pending, |why| Poll::Ready(Err(why)))
+    }
+
+    fn drop_carry(&mut self) {
+        let bytes = self.carry.len() as u64;
+        self.carry.clear();
+        if bytes > 0 {
+            self.give_up(bytes);
+        }
+    }
+
+    /// Passes over everything before stream position `target`; gaps in it are losses, not breaks.
+    fn skip(&mut self, target: u64) -> Poll<Result<(), Break>> {
+        let unread = self.chunk().len() as u64;
+        let wanted = target.saturating_sub(self.position);
+        if wanted <= unread {
+            self.start += wanted as usize;
+            if wanted > 0 {
+                self.consumed(wanted);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        self.start = self.end;
+        if unread > 0 {
+            self.consumed(unread);
+        }
+        match self.interrupt {
+            Some(Interrupt::Gap(length)) => {
+                let inside = length.min(target - self.position);
+                self.message.lost_bytes += inside;
+                self.consumed(inside);
+                self.interrupt = (length > inside).then_some(Interrupt::Gap(length - inside));
+                if self.position == target {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            Some(Interrupt::End) => return Poll::Ready(Err(Break::End)),
+            None => {}
+        }
+        // The last byte is asked for, so that its time is seen.
+        if target - self.position > WORTH_A_DEMAND && self.skip_to < target - 1 {
+            self.skip_to = target - 1;
+            self.demand(DEMAND_SKIP, target - 1);
+        }
+        Poll::Pending
+    }
+
+    /// Passes over everything up to the end of the side.
+    fn rest(&mut self, begin: u64) -> Poll<u64> {
+        let unread = self.chunk().len() as u64;
+        self.start = self.end;
+        if unread > 0 {
+            self.consumed(unread);
+        }
+        match self.interrupt {
+            Some(Interrupt::Gap(length)) => {
+                self.message.lost_bytes += length;
+                self.position += length;
+                self.interrupt = None;
+                Poll::Pending
+            }
+            Some(Interrupt::End) => Poll::Ready(self.position - begin),
+            None => Poll::Pending,
+        }
+    }
+
+    fn resync(&mut self, lost: &mut u64, find: &impl Fn(&[u8]) -> Option<usize>) -> Poll<u64> {
+        self.drop_carry();
+        let unread = self.chunk().len();
+        if unread > 0 {
+            let found = find(self.chunk());
+            let passed = found.map_or(unread, |at| at.min(unread));
+            self.start += passed;
+            self.give_up(passed as u64);
+            if found.is_some() {
+                return Poll::Ready(*lost);
+            }
+        }
+        match self.interrupt {
+            Some(Interrupt::Gap(length)) => {
+                *lost = lost.saturating_add(length);
+                self.position += length;
+                self.interrupt = None;
+                Poll::Pending
+            }
+            Some(Interrupt::End) => Poll::Ready(*lost),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// One side of a connection. Its methods are the only things a task awaits.
+#[derive(Debug)]
+pub struct Stream {
+    pub(crate) inbox: Rc<RefCell<Inbox>>,
+}
+
+impl Stream {
+    /// Waits for the first byte of the next message and starts to measure it: its time, its size, its losses.
+    pub async fn message(&mut self) -> Result<(), Break> {
+        poll_fn(|_| self.inbox.borrow_mut().message()).await
+    }
+
+    /// Reads up to and including a delimiter, of at most `max` bytes in all, and gives what `read` makes of them. A
+    /// piece that arrived in one segment is not copied.
+    ///
+    /// # Errors
+    /// [`Break::Malformed`] when the delimiter is not within `max` bytes.
+    pub async fn until<T>(
+        &mut self,
+        end: impl Delimiter,
+        max: usize,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Break> {
+        let (mut scanned, mut read) = (0, Some(read));
+        poll_fn(|_| self.inbox.borrow_mut().until(&end, max, &mut scanned, &mut read)).await
+    }
+
+    /// Reads `length` bytes and gives what `read` makes of them.
+    ///
+    /// Meant for headers: the bytes are kept until all have come. For long payload use [`Stream::skip`].
+    pub async fn exact<T>(&mut self, length: usize, read: impl FnOnce(&[u8]) -> T) -> Result<T, Break> {
+        let whole = |bytes: &[u8], _: usize| (bytes.len() >= length).then_some(length);
+        self.until(whole, length.saturating_add(1), read).await
+    }
+
+    /// Passes over `length` bytes without looking at them. podtap is told and does not send what it can leave out.
+    /// Gaps inside are noted as losses of the message; they do not break the stream.
+    pub async fn skip(&mut self, length: u64) -> Result<(), Break> {
+        let target = self.inbox.borrow().position.saturating_add(length);
+        poll_fn(|_| self.inbox.borrow_mut().skip(target)).await
+    }
+
+    /// Passes over everything until the side ends, and gives the number of bytes, lost ones included.
+    pub async fn rest(&mut self) -> u64 {
+        let begin = self.inbox.borrow().position;
+        poll_fn(|_| self.inbox.borrow_mut().rest(begin)).await
+    }
+
+    /// After a gap or nonsense: gives up bytes until `find` sees a message begin in a segment, at the offset it
+    /// returns. `find` sees a segment at a time; a start that is cut by a segment's end may be missed. Gives the number
+    /// of bytes lost in gaps on the way. Where the side ends first, the next read says so.
+    pub async fn resync(&mut self, find: impl Fn(&[u8]) -> Option<usize>) -> u64 {
+        let mut lost = 0;
+        poll_fn(|_| self.inbox.borrow_mut().resync(&mut lost, &find)).await
+    }
+
+    /// Asks podtap to send no more of this connection, in either direction.
+    pub fn ignore_connection(&self) {
+        self.inbox.borrow_mut().demand(DEMAND_IGNORE, 0);
+    }
+
+    /// Tells podtap that another protocol begins with the next byte of this side: it detects it anew.
+    pub fn hand_over(&self) {
+        let mut inbox = self.inbox.borrow_mut();
+        let position = inbox.position;
+        inbox.demand(DEMAND_DETECT, position);
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        self.inbox.borrow().span()
+    }
+}
