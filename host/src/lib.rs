@@ -1,4 +1,11 @@
 //! podtap as a library: captures in, one event per request/response exchange out.
 
+pub mod cli;
 pub mod config;
+pub mod capture;
+pub mod decoder;
 pub mod event;
+pub mod pipeline;
+pub mod publish;
+pub mod reference;
+pub mod summary;

@@ -109,6 +109,8 @@ struct Pairing<T> {
     pipelined: bool,
     /// Order was lost while pipelining: responses are reported without a request.
     unpaired: bool,
+    /// The server's stream is broken, and its next response not found yet.
+    searching: bool,
 }
 
 impl<T: Default> Pairing<T> {
@@ -157,8 +159,7 @@ impl<T: Default> Pairing<T> {
         front
     }
 
-    fn give_up(&mut self, mut exchange: Exchange<T>, response: Option<Span>, reset: bool, lost_bytes: u64) {
-        exchange.lost_bytes += lost_bytes;
+    fn give_up(&mut self, exchange: Exchange<T>, response: Option<Span>, reset: bool) {
         let outcome = match (&exchange.request, exchange.answering || reset || exchange.request_open) {
             (None, _) => code::UNMATCHED,
             (_, true) => code::ABORTED,
@@ -192,6 +193,7 @@ impl<T: Default + 'static> Exchanges<T> {
             lost_bytes: 0,
             pipelined: false,
             unpaired: false,
+            searching: false,
         };
         Exchanges { pairing: Rc::new(RefCell::new(pairing)) }
     }
@@ -202,9 +204,15 @@ impl<T: Default + 'static> Exchanges<T> {
         if pairing.waiting.len() >= MAX_WAITING
             && let Some(oldest) = pairing.waiting.pop_front()
         {
-            pairing.give_up(oldest, None, false, 0);
+            pairing.give_up(oldest, None, false);
             // Its response will come first, and belongs to nobody we know.
             pairing.unpaired = true;
+        }
+        if pairing.searching && !pairing.pipelined {
+            // The client went on: what it asked before was answered, in what was lost.
+            while let Some(answered) = pairing.waiting.pop_front() {
+                pairing.give_up(answered, None, false);
+            }
         }
         let mut exchange = pairing.fresh();
         let value = fill(&mut exchange);
@@ -247,41 +255,57 @@ impl<T: Default + 'static> Exchanges<T> {
         pairing.emit(exchange, Some(server.span()), code);
     }
 
-    /// The client's stream lost `bytes` outside a body, or made no sense: requests may be missing. The loss is noted in
-    /// the next exchange.
-    pub fn requests_lost(&self, bytes: u64) {
-        let pairing = &mut *self.pairing.borrow_mut();
-        pairing.lost_bytes += bytes;
-        if let Some(newest) = pairing.waiting.back_mut()
-            && newest.request_open
+    /// After a [`Break::Gap`] or [`Break::Malformed`] of the client's stream: goes on with the next request, which
+    /// `find` recognises as in [`Stream::resync`]. Requests may be missing; what was lost is noted in the next exchange.
+    ///
+    /// [`Break::Gap`]: crate::Break::Gap
+    /// [`Break::Malformed`]: crate::Break::Malformed
+    pub async fn resync_requests(&self, client: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
         {
-            // Its end is in the gap; its time and size so far are all that is known.
-            newest.request_open = false;
-            newest.request = Some(Span { end_ns: 0, ..pairing.client.borrow().span() });
+            let span = client.span();
+            let mut pairing = self.pairing.borrow_mut();
+            if let Some(newest) = pairing.waiting.back_mut()
+                && newest.request_open
+            {
+                // Its end was not seen; its time and size so far are all that is known.
+                newest.request_open = false;
+                newest.request = Some(Span { end_ns: 0, ..span });
+            }
+            pairing.unpaired |= pairing.pipelined;
         }
-        pairing.unpaired |= pairing.pipelined;
+        let lost = client.resync(find).await;
+        self.pairing.borrow_mut().lost_bytes += lost;
     }
 
-    /// The server's stream lost `bytes` outside a body, or made no sense: responses may be missing. The one being answered is reported as
-    /// far as it was seen. Without pipelining, the next response is that of the newest request; with it, which response
-    /// answers which request can no longer be known, and none is paired: rather no pair than a wrong one.
-    pub fn responses_lost(&self, server: &Stream, bytes: u64) {
-        let mut pairing = self.pairing.borrow_mut();
-        let keep = usize::from(!pairing.pipelined);
-        pairing.unpaired |= pairing.pipelined;
-        let mut lost = bytes;
-        while let Some(front) = pairing.waiting.front() {
-            if !front.answering && pairing.waiting.len() <= keep {
-                break;
+    /// After a [`Break::Gap`] or [`Break::Malformed`] of the server's stream: goes on with the next response, which
+    /// `find` recognises as in [`Stream::resync`]. The exchange being answered is reported as far as it was seen. One
+    /// whose client asks again meanwhile has had its response. Where requests were pipelined, which response answers
+    /// which request can no longer be known, and none is paired: rather no pair than a wrong one.
+    ///
+    /// [`Break::Gap`]: crate::Break::Gap
+    /// [`Break::Malformed`]: crate::Break::Malformed
+    pub async fn resync_responses(&self, server: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        let gap = server.gap();
+        {
+            let span = server.span();
+            let mut pairing = self.pairing.borrow_mut();
+            pairing.searching = true;
+            pairing.unpaired |= pairing.pipelined;
+            match pairing.waiting.front_mut() {
+                Some(front) => front.lost_bytes += gap,
+                None => pairing.lost_bytes += gap,
             }
-            let response = front.answering.then(|| server.span());
-            let Some(exchange) = pairing.waiting.pop_front() else { break };
-            pairing.give_up(exchange, response, false, std::mem::take(&mut lost));
+            let keep = if pairing.pipelined { 0 } else { usize::MAX };
+            while pairing.waiting.front().is_some_and(|front| front.answering) || pairing.waiting.len() > keep {
+                let Some(exchange) = pairing.waiting.pop_front() else { break };
+                let response = exchange.answering.then_some(span);
+                pairing.give_up(exchange, response, false);
+            }
         }
-        match pairing.waiting.front_mut() {
-            Some(front) => front.lost_bytes += lost,
-            None => pairing.lost_bytes += lost,
-        }
+        let lost = server.resync(find).await;
+        let mut pairing = self.pairing.borrow_mut();
+        pairing.searching = false;
+        pairing.lost_bytes += lost.saturating_sub(gap);
     }
 }
 
@@ -296,7 +320,7 @@ impl<T: Default + 'static> Close for Exchanges<T> {
         let mut pairing = self.pairing.borrow_mut();
         while let Some(exchange) = pairing.waiting.pop_front() {
             let response = exchange.answering.then(|| server.span());
-            pairing.give_up(exchange, response, reset, 0);
+            pairing.give_up(exchange, response, reset);
         }
     }
 }

@@ -223,7 +223,7 @@ impl<D: Decoder> Instance<D> {
         let side = if kind & FROM_SERVER == 0 { &mut tracked.client } else { &mut tracked.server };
         match kind & !FROM_SERVER {
             DATA => side.inbox.borrow_mut().data(data, bytes.start, bytes.end, position, time),
-            GAP => side.inbox.borrow_mut().gap(length.into(), time),
+            GAP => side.inbox.borrow_mut().gap(length.into(), position, time),
             END => side.inbox.borrow_mut().ended(time),
             CLOSED => {
                 for side in [&mut tracked.client, &mut tracked.server] {
@@ -287,9 +287,13 @@ thread_local! {
     static SANDBOX: RefCell<Sandbox> = const { RefCell::new(Sandbox(None)) };
 }
 
+fn report_panics() {
+    std::panic::set_hook(Box::new(|info| crate::log(Level::Error, &info.to_string())));
+}
+
 impl<D: Decoder> contract::Guest for Guest<D> {
     fn describe() -> types::Descriptor {
-        std::panic::set_hook(Box::new(|info| crate::log(Level::Error, &info.to_string())));
+        report_panics();
         let descriptor = D::DESCRIPTOR;
         types::Descriptor {
             name: descriptor.name.into(),
@@ -311,6 +315,7 @@ impl<D: Decoder> contract::Guest for Guest<D> {
     }
 
     fn configure(config: String) -> Result<(), String> {
+        report_panics();
         let instance = Instance::<D>::new(&config)?;
         SANDBOX.with_borrow_mut(|sandbox| sandbox.0 = Some(Box::new(instance)));
         Ok(())

@@ -78,6 +78,7 @@ mod exchanges;
 mod fields;
 mod instance;
 mod stream;
+pub mod testing;
 
 pub use bindings::exports::podtap::decoder::decoder::Verdict;
 pub use bindings::podtap::decoder::host::Level;

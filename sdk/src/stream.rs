@@ -79,6 +79,8 @@ pub(crate) struct Inbox {
     start: usize,
     end: usize,
     time_ns: u64,
+    /// The first entry has come. It says where the stream begins: for a connection seen from its middle, anywhere.
+    started: bool,
     /// Stream position of the next unread byte.
     position: u64,
     /// Data may be left out up to here: podtap was asked to.
@@ -99,6 +101,7 @@ impl Inbox {
             start: 0,
             end: 0,
             time_ns: 0,
+            started: false,
             position: 0,
             skip_to: 0,
             interrupt: None,
@@ -109,6 +112,7 @@ impl Inbox {
 
     /// A chunk has come. podtap leaves out only what it was asked to; then the position is ahead.
     pub(crate) fn data(&mut self, batch: &Rc<Vec<u8>>, start: usize, end: usize, position: u64, time_ns: u64) {
+        self.start_at(position);
         if self.carry.is_empty() && position > self.position && position <= self.skip_to {
             self.position = position;
         }
@@ -127,7 +131,14 @@ impl Inbox {
         (self.start, self.end) = (0, 0);
     }
 
-    pub(crate) fn gap(&mut self, length: u64, time_ns: u64) {
+    fn start_at(&mut self, position: u64) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.position = position;
+        }
+    }
+
+    pub(crate) fn gap(&mut self, length: u64, position: u64, time_ns: u64) {
+        self.start_at(position);
         let earlier = match self.interrupt {
             Some(Interrupt::Gap(earlier)) => earlier,
             Some(Interrupt::End) => return,
@@ -392,5 +403,13 @@ impl Stream {
 
     pub(crate) fn span(&self) -> Span {
         self.inbox.borrow().span()
+    }
+
+    /// The length of the gap that the stream is broken by now.
+    pub(crate) fn gap(&self) -> u64 {
+        match self.inbox.borrow().interrupt {
+            Some(Interrupt::Gap(length)) => length,
+            _ => 0,
+        }
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn classify(name: &str) -> Variable {
 fn is_of_a_service(name: &str) -> bool {
     let of_a_port = |rest: &str| {
         let mut parts = rest.split('_');
-        let number = parts.next().is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+        let number =
+            parts.next().is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
         let protocol = parts.next().is_some_and(|part| ["TCP", "UDP", "SCTP"].contains(&part));
         let rest = parts.next().is_none_or(|part| ["PROTO", "PORT", "ADDR"].contains(&part));
         number && protocol && rest && parts.next().is_none()

@@ -62,7 +62,7 @@ pub fn sections() -> &'static [Section] {
 }
 
 /// All keys.
-pub fn keys() -> impl Iterator<Item = &'static Key> {
+pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
     sections().iter().flat_map(|section| &section.keys)
 }
 
@@ -90,7 +90,9 @@ impl Key {
     /// The size of a value, comparable within the key.
     fn measure(&self, value: &Value) -> Option<u128> {
         match (&self.kind, value) {
-            (Kind::Duration, Value::String(text)) => HumanDuration::parse(text).ok().map(|duration| duration.0.as_nanos()),
+            (Kind::Duration, Value::String(text)) => {
+                HumanDuration::parse(text).ok().map(|duration| duration.0.as_nanos())
+            }
             (Kind::Size, Value::String(text)) => ByteSize::parse(text).ok().map(|size| size.0.into()),
             (Kind::Integer, Value::String(text)) => text.parse().ok(),
             (_, Value::Number(number)) => number.as_u64().map(u128::from),
@@ -99,10 +101,12 @@ impl Key {
     }
 
     /// The value that a text stands for, as environment variables carry it.
-    pub(super) fn from_text(&self, text: &str) -> Result<Value, String> {
+    pub(super) fn value_of(&self, text: &str) -> Result<Value, String> {
         match self.kind {
             Kind::Text | Kind::Choice(_) | Kind::Duration | Kind::Size => Ok(text.into()),
-            Kind::Integer => text.parse::<u64>().map(Value::from).map_err(|_| format!("{text:?} is not a whole number")),
+            Kind::Integer => {
+                text.parse::<u64>().map(Value::from).map_err(|_| format!("{text:?} is not a whole number"))
+            }
             Kind::List => Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()),
             Kind::Map | Kind::Objects if text.trim_start().starts_with('{') => {
                 // The message of the JSON reader names no content: the value may be a secret.
@@ -113,7 +117,11 @@ impl Key {
                     Some((key, value)) => Ok((key.trim().to_owned(), Value::from(value.trim()))),
                     None => Err("write it as name=value,name=value or as a JSON object".to_owned()),
                 };
-                text.split(',').filter(|item| !item.trim().is_empty()).map(pair).collect::<Result<_, _>>().map(Value::Object)
+                text.split(',')
+                    .filter(|item| !item.trim().is_empty())
+                    .map(pair)
+                    .collect::<Result<_, _>>()
+                    .map(Value::Object)
             }
             Kind::Objects => Err("write it as a JSON object".to_owned()),
         }
@@ -133,7 +141,8 @@ pub(super) fn shown(value: &Value) -> String {
 fn read_schema() -> Vec<Section> {
     let defaults = serde_json::to_value(Config::default()).unwrap_or_default();
     // `defaults` has the order of declaration, which the schema's properties may not keep.
-    let names = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let names =
+        |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let schema = schema();
     names(&schema["properties"])
         .into_iter()
@@ -159,7 +168,8 @@ fn key(path: String, schema: &Value, default: Value) -> Key {
 }
 
 fn kind(schema: &Value) -> Kind {
-    let is = |name: &str| schema["type"] == name || schema["type"].as_array().is_some_and(|all| all.contains(&name.into()));
+    let is =
+        |name: &str| schema["type"] == name || schema["type"].as_array().is_some_and(|all| all.contains(&name.into()));
     let choices = choices(schema);
     match schema["x-kind"].as_str() {
         Some("duration") => Kind::Duration,

@@ -144,7 +144,7 @@ impl Config {
         }
         for flag in flags {
             if let Some(key) = keys::keys().find(|key| key.path == flag.key) {
-                merge.set(key, flag.value.clone(), flag.name.to_owned());
+                merge.set(key, flag.value.clone(), |_| flag.name.to_owned());
             }
         }
         merge.finish()
@@ -190,12 +190,6 @@ impl Config {
             );
             refuse("stream.total_buffer_bytes", message);
         }
-        for (port, decoder) in &self.detection.ports {
-            if *port == 0 || decoder.is_empty() {
-                let message = format!("{port}: {decoder:?}: a port is 1 to 65535, and a decoder has a name");
-                refuse("detection.ports", message);
-            }
-        }
         problems
     }
 }
@@ -240,7 +234,7 @@ impl Merge {
                 let path = format!("{name}.{leaf}");
                 match section.keys.iter().find(|key| key.path == path) {
                     Some(_) if value.is_null() => {}
-                    Some(key) => self.set(key, value.clone(), origin(&path)),
+                    Some(key) => self.set(key, value.clone(), origin),
                     None => {
                         let known = keys::keys().map(|key| &*key.path);
                         self.refuse(origin(&path), &path, unknown(&path, "key", known));
@@ -252,8 +246,8 @@ impl Merge {
 
     fn variable(&mut self, name: &str, text: &str) {
         match environment::classify(name) {
-            Variable::Sets(key) => match key.from_text(text) {
-                Ok(value) => self.set(key, value, name.to_owned()),
+            Variable::Sets(key) => match key.value_of(text) {
+                Ok(value) => self.set(key, value, |_| name.to_owned()),
                 Err(message) => self.refuse(name.to_owned(), &key.path, message),
             },
             Variable::Unknown => {
@@ -265,10 +259,11 @@ impl Merge {
         }
     }
 
-    fn set(&mut self, key: &Key, value: Value, origin: String) {
+    /// `origin` says where a path stands, be it that of the key or one within its value.
+    fn set(&mut self, key: &Key, value: Value, origin: impl Fn(&str) -> String) {
         let Some((section, name)) = key.path.split_once('.') else { return };
         if let Some((path, message)) = value_problem(key, section, name, &value) {
-            return self.refuse(origin, &path, message);
+            return self.refuse(origin(&path), &path, message);
         }
         let section = self.tree.entry(section).or_insert_with(|| json!({}));
         match (section.get_mut(name), value) {
@@ -277,7 +272,7 @@ impl Merge {
             (Some(present), value) => *present = value,
             (None, value) => section[name] = value,
         }
-        self.origins.insert(key.path.clone(), origin);
+        self.origins.insert(key.path.clone(), origin(&key.path));
     }
 
     fn refuse(&mut self, origin: String, key: &str, message: String) {
@@ -318,15 +313,15 @@ fn value_problem(key: &Key, section: &str, name: &str, value: &Value) -> Option<
 fn unknown<'a>(name: &str, what: &str, known: impl Iterator<Item = &'a str>) -> String {
     /// Below, names look alike by chance only.
     const ALIKE: f64 = 0.8;
-    let last = |path: &'a str| path.rsplit('.').next().unwrap_or(path);
-    let (prefix, leaf) = name.rsplit_once('.').unwrap_or(("", name));
-    let score = |path: &'a str| {
-        let whole = strsim::jaro_winkler(name, path);
+    let parts = |path: &'a str| path.rsplit_once('.').unwrap_or(("", path.trim_start_matches("PODTAP_")));
+    let (prefix, leaf) = name.rsplit_once('.').unwrap_or(("", name.trim_start_matches("PODTAP_")));
+    let alike = |path: &'a str| match parts(path) {
+        (known_prefix, known_leaf) if known_prefix == prefix => strsim::jaro_winkler(leaf, known_leaf),
         // A key of another section that has exactly this name was meant.
-        let moved = if !prefix.is_empty() && last(path) == leaf { 0.99 } else { 0.0 };
-        whole.max(moved)
+        (_, known_leaf) if known_leaf == leaf => 0.99,
+        _ => 0.0,
     };
-    let nearest = known.map(|path| (score(path), path)).max_by(|one, other| one.0.total_cmp(&other.0));
+    let nearest = known.map(|path| (alike(path), path)).max_by(|one, other| one.0.total_cmp(&other.0));
     match nearest {
         Some((alike, nearest)) if alike >= ALIKE => format!("unknown {what}; did you mean {nearest}?"),
         _ => format!("unknown {what}; docs/configuration.md and `podtap schema config` list all"),

@@ -54,9 +54,8 @@ mod tests {
 
     #[test]
     fn an_unset_format_follows_from_file_and_kafka() {
-        let of = |file: Option<&str>, kafka| {
-            Output { format: None, file: file.map(PathBuf::from) }.effective_format(kafka)
-        };
+        let of =
+            |file: Option<&str>, kafka| Output { format: None, file: file.map(PathBuf::from) }.effective_format(kafka);
         assert_eq!(of(None, false), OutputFormat::Text);
         assert_eq!(of(None, true), OutputFormat::None);
         assert_eq!(of(Some("a.jsonl"), true), OutputFormat::Json);

@@ -24,12 +24,19 @@ impl Source {
         let problem = |origin: String, message: String| Problem { origin: Some(origin), key: None, message };
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            problem(name.clone(), format!("the configuration file cannot be read: {error}; check the path after --config"))
+            problem(
+                name.clone(),
+                format!("the configuration file cannot be read: {error}; check the path after --config"),
+            )
         })?;
         let at = |line: Option<u64>| line.map_or_else(|| name.clone(), |line| format!("{name}:{line}"));
         let source = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => toml_source(&text).map_err(|(line, what)| problem(at(line), format!("not TOML: {what}")))?,
-            Some("json") => json_source(&text).map_err(|(line, what)| problem(at(line), format!("not JSON: {what}")))?,
+            Some("toml") => {
+                toml_source(&text).map_err(|(line, what)| problem(at(line), format!("not TOML: {what}")))?
+            }
+            Some("json") => {
+                json_source(&text).map_err(|(line, what)| problem(at(line), format!("not JSON: {what}")))?
+            }
             Some("yaml" | "yml") | None => {
                 yaml_source(&text).map_err(|(line, what)| problem(at(line), format!("not YAML: {what}")))?
             }

@@ -111,7 +111,7 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary = UNITS.iter().take(3).find(|(.., factor)| self.0 >= *factor && self.0 % factor == 0);
+        let binary = UNITS.iter().take(3).find(|(.., factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match binary {
             Some((_, name, factor)) => write!(formatter, "{}{name}", self.0 / factor),
             None => write!(formatter, "{}", self.0),

@@ -189,6 +189,9 @@ pub struct Loss {
     /// Payload bytes that were not captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_bytes: Option<u64>,
+    /// A text of the exchange was longer than podtap keeps, and is cut off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
 /// A value of a protocol's field.

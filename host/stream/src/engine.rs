@@ -1,6 +1,10 @@
-//! The engine: see the crate's documentation.
+//! The engine: from a packet to its connection, and the timers. See the crate's documentation.
 
-use crate::{Closed, Connection, ConnectionId, Counters, Limits, LinkType, Side};
+use crate::frame::NoSegment;
+use crate::table::{Due, End, Key, Life, Table};
+use crate::tcp::Segment;
+use crate::tracked::{Emit, LateSegment, Tracked, Verdict};
+use crate::{CloseReason, Closed, Connection, ConnectionId, Counters, Limits, LinkType, Side};
 
 /// A packet as captured.
 #[derive(Clone, Copy, Debug)]
@@ -72,30 +76,190 @@ pub trait Sink {
 /// Link, IP and TCP parsing, the connection table and reassembly.
 #[derive(Debug)]
 pub struct Engine {
+    limits: Limits,
     counters: Counters,
+    table: Table,
+    /// What all that waits behind holes costs, see [`Limits::total_buffer_bytes`].
+    waiting_cost: u64,
+    /// The greatest capture time seen.
+    now_ns: u64,
 }
 
 impl Engine {
     /// An engine without connections.
-    pub fn new(_limits: Limits) -> Engine {
-        Engine { counters: Counters::default() }
+    pub fn new(limits: Limits) -> Engine {
+        Engine { limits, counters: Counters::default(), table: Table::new(), waiting_cost: 0, now_ns: 0 }
     }
 
     /// Takes one packet and tells `sink` what became known by it.
-    pub fn packet(&mut self, _packet: &Packet<'_>, _sink: &mut dyn Sink) {}
+    ///
+    /// Timers run on the greatest capture time seen, so that a packet from the past changes none.
+    pub fn packet(&mut self, packet: &Packet<'_>, sink: &mut dyn Sink) {
+        self.counters.packets += 1;
+        if packet.time_ns > self.now_ns {
+            self.now_ns = packet.time_ns;
+            self.run_timers(sink);
+        }
+        match Segment::parse(packet) {
+            Ok(segment) => self.segment(&segment, packet.time_ns, sink),
+            Err(NoSegment::NotTcp) => self.counters.packets_not_tcp += 1,
+            Err(NoSegment::UnknownLink) => self.counters.packets_unknown_link += 1,
+            Err(NoSegment::Malformed) => self.counters.packets_malformed += 1,
+            Err(NoSegment::Truncated) => self.counters.packets_truncated += 1,
+            Err(NoSegment::Fragment) => self.counters.packets_fragment += 1,
+        }
+    }
 
     /// From now on, payload of `side` before `position` is not needed: it is neither buffered nor handed on. Gaps there
     /// are still declared, those by snaplen included. Advice: a position in the past changes nothing.
-    pub fn skip_to(&mut self, _connection: ConnectionId, _side: Side, _position: u64) {}
+    pub fn skip_to(&mut self, connection: ConnectionId, side: Side, position: u64) {
+        if let Some(tracked) = self.table.by_id(connection) {
+            tracked.skip_to(side, position, &mut self.counters, &mut self.waiting_cost);
+        }
+    }
 
     /// From now on the connection is of no interest: nothing of it is buffered or handed on but its `closed`.
-    pub fn ignore(&mut self, _connection: ConnectionId) {}
+    pub fn ignore(&mut self, connection: ConnectionId) {
+        if let Some(tracked) = self.table.by_id(connection) {
+            tracked.ignore(&mut self.counters, &mut self.waiting_cost);
+            self.table.set_hole(connection.index, false, 0, 0);
+        }
+    }
 
     /// The capture is over: hands on what is buffered, with the holes as gaps, and closes every connection.
-    pub fn finish(&mut self, _sink: &mut dyn Sink) {}
+    pub fn finish(&mut self, sink: &mut dyn Sink) {
+        while let Some(index) = self.table.victim() {
+            self.let_go(index, CloseReason::CaptureEnd, self.now_ns, sink);
+        }
+    }
 
     /// What happened to every packet and byte so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>, time_ns: u64, sink: &mut dyn Sink) {
+        self.counters.bytes += segment.payload.len() as u64;
+        let (key, end) = Key::of(segment);
+        let Some(index) = self.table.find(&key) else {
+            return self.untracked(key, end, segment, time_ns, sink);
+        };
+        let (Some(tracked), mut emit) = self.parts(index, time_ns, sink) else { return };
+        if tracked.is_closed() {
+            return self.late(index, key, end, segment, time_ns, sink);
+        }
+        let ignored = tracked.is_ignored();
+        match tracked.segment(end, segment, &mut emit) {
+            Verdict::Open => {}
+            Verdict::Over(reason) => tracked.close(reason, &mut emit),
+            Verdict::Anew => {
+                self.let_go(index, CloseReason::Replaced, time_ns, sink);
+                return self.untracked(key, end, segment, time_ns, sink);
+            }
+        }
+        self.count_packet(ignored);
+        self.settle_lists(index);
+    }
+
+    /// A segment of no connection in the table.
+    fn untracked(&mut self, key: Key, end: End, segment: &Segment<'_>, time_ns: u64, sink: &mut dyn Sink) {
+        // A FIN without payload ends what was never seen; all other segments with SYN, payload or an acknowledgement may
+        // begin something.
+        let useful = segment.syn || segment.payload_len() > 0 || (segment.ack.is_some() && !segment.fin);
+        if segment.rst || !useful {
+            self.counters.packets_stray += 1;
+            self.counters.bytes_out_of_window += segment.payload.len() as u64;
+            return;
+        }
+        while self.table.len() >= self.limits.max_connections.max(1) as usize
+            && let Some(victim) = self.table.victim()
+        {
+            let closed = self.table.get(victim).is_none_or(Tracked::is_closed);
+            self.counters.connections_evicted += u64::from(!closed);
+            self.let_go(victim, CloseReason::Evicted, time_ns, sink);
+        }
+        self.counters.connections += 1;
+        self.counters.connections_total += 1;
+        let make = |id| Tracked::new(id, key, end, segment, time_ns);
+        let index = self.table.insert(self.now_ns, &self.limits, make);
+        let (Some(tracked), mut emit) = self.parts(index, time_ns, sink) else { return };
+        if let Verdict::Over(reason) = tracked.segment(end, segment, &mut emit) {
+            tracked.close(reason, &mut emit);
+        }
+        self.count_packet(false);
+        self.settle_lists(index);
+    }
+
+    /// A segment of a connection that is closed already.
+    fn late(&mut self, index: u32, key: Key, end: End, segment: &Segment<'_>, time_ns: u64, sink: &mut dyn Sink) {
+        let Some(tracked) = self.table.get_mut(index) else { return };
+        let ignored = tracked.is_ignored();
+        match tracked.late_segment(end, segment, &mut self.counters) {
+            LateSegment::Old => self.table.touch(index, Life::Closing, self.now_ns, &self.limits),
+            LateSegment::Other => {}
+            LateSegment::Anew => {
+                self.table.remove(index);
+                return self.untracked(key, end, segment, time_ns, sink);
+            }
+        }
+        self.count_packet(ignored);
+    }
+
+    fn count_packet(&mut self, ignored: bool) {
+        *(if ignored { &mut self.counters.packets_ignored } else { &mut self.counters.packets_tracked }) += 1;
+    }
+
+    /// After a segment: moves the connection to the list where it belongs now.
+    fn settle_lists(&mut self, index: u32) {
+        let Some(tracked) = self.table.get(index) else { return };
+        let life = match (tracked.is_closed(), tracked.is_established()) {
+            (true, _) => Life::Closing,
+            (false, true) => Life::Established,
+            (false, false) => Life::HalfOpen,
+        };
+        let hole = tracked.has_hole();
+        self.table.touch(index, life, self.now_ns, &self.limits);
+        self.table.set_hole(index, hole, self.now_ns, self.limits.gap_timeout_ns);
+    }
+
+    fn run_timers(&mut self, sink: &mut dyn Sink) {
+        while let Some(due) = self.table.due(self.now_ns, &self.limits) {
+            match due {
+                Due::Expired(index) => self.let_go(index, CloseReason::Idle, self.now_ns, sink),
+                Due::Hole(index) => {
+                    let before_ns = self.now_ns.saturating_sub(self.limits.gap_timeout_ns);
+                    let (Some(tracked), mut emit) = self.parts(index, self.now_ns, sink) else { return };
+                    tracked.give_up_stale(before_ns, &mut emit);
+                    if tracked.both_ended() {
+                        tracked.close(CloseReason::Finished, &mut emit);
+                    }
+                    let (closed, hole) = (tracked.is_closed(), tracked.has_hole());
+                    self.table.set_hole(index, false, 0, 0);
+                    self.table.set_hole(index, hole, self.now_ns, self.limits.gap_timeout_ns);
+                    if closed {
+                        self.table.touch(index, Life::Closing, self.now_ns, &self.limits);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes a connection and frees its slot.
+    fn let_go(&mut self, index: u32, reason: CloseReason, time_ns: u64, sink: &mut dyn Sink) {
+        if let (Some(tracked), mut emit) = self.parts(index, time_ns, sink) {
+            tracked.close(reason, &mut emit);
+        }
+        self.table.remove(index);
+    }
+
+    /// A connection, and apart from it what it needs to report.
+    fn parts<'e>(
+        &'e mut self,
+        index: u32,
+        time_ns: u64,
+        sink: &'e mut dyn Sink,
+    ) -> (Option<&'e mut Tracked>, Emit<'e>) {
+        let Engine { table, counters, limits, waiting_cost, .. } = self;
+        (table.get_mut(index), Emit { sink, counters, limits, waiting_cost, time_ns })
     }
 }

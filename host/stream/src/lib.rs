@@ -7,13 +7,22 @@
 
 #![forbid(unsafe_code)]
 
+mod assembler;
 mod connection;
 mod counters;
+mod delivery;
 mod engine;
+mod frame;
+mod ip;
 mod limits;
 mod link;
+mod seq;
+mod stream;
+mod table;
+mod tcp;
+mod tracked;
 
-pub use connection::{Closed, CloseReason, Connection, ConnectionId, Endpoint, OpenedBy, Side};
+pub use connection::{CloseReason, Closed, Connection, ConnectionId, Endpoint, OpenedBy, Side};
 pub use counters::Counters;
 pub use engine::{Chunk, Engine, Gap, GapReason, Packet, Sink};
 pub use limits::Limits;

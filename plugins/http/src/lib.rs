@@ -70,16 +70,13 @@ podtap_sdk::export!(Http);
 
 async fn requests(mut client: Stream, exchanges: Exchanges<Asked>, midstream: bool) -> Result<(), Break> {
     if midstream {
-        client.resync(|bytes| find_line(bytes, |line| probe_request(line) == Verdict::Yes)).await;
+        client.resync(find_request).await;
     }
     loop {
         match request(&mut client, &exchanges).await {
             Ok(()) => {}
             Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => {
-                let lost = client.resync(|bytes| find_line(bytes, |line| probe_request(line) == Verdict::Yes)).await;
-                exchanges.requests_lost(lost);
-            }
+            Err(Break::Gap | Break::Malformed) => exchanges.resync_requests(&mut client, find_request).await,
         }
     }
 }
@@ -108,16 +105,13 @@ async fn request(client: &mut Stream, exchanges: &Exchanges<Asked>) -> Result<()
 
 async fn responses(mut server: Stream, exchanges: Exchanges<Asked>, midstream: bool) -> Result<(), Break> {
     if midstream {
-        server.resync(|bytes| find_line(bytes, |line| probe_response(line) == Verdict::Yes)).await;
+        server.resync(find_response).await;
     }
     loop {
         match response(&mut server, &exchanges).await {
             Ok(()) => {}
             Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => {
-                let lost = server.resync(|bytes| find_line(bytes, |line| probe_response(line) == Verdict::Yes)).await;
-                exchanges.responses_lost(&server, lost);
-            }
+            Err(Break::Gap | Break::Malformed) => exchanges.resync_responses(&mut server, find_response).await,
         }
     }
 }
@@ -279,6 +273,14 @@ fn probe_response(head: &[u8]) -> Verdict {
         None if b"HTTP/1.".starts_with(&head[..head.len().min(7)]) => Verdict::NeedMore,
         None => Verdict::No,
     }
+}
+
+fn find_request(bytes: &[u8]) -> Option<usize> {
+    find_line(bytes, |line| probe_request(line) == Verdict::Yes)
+}
+
+fn find_response(bytes: &[u8]) -> Option<usize> {
+    find_line(bytes, |line| probe_response(line) == Verdict::Yes)
 }
 
 /// The offset of the first line that `is_start` accepts.

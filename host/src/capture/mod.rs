@@ -1,0 +1,7 @@
+//! Where packets come from.
+
+mod file;
+mod filter;
+
+pub use file::{CaptureError, CaptureFile, Record};
+pub use filter::{Filter, FilterError};

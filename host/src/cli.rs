@@ -1,0 +1,305 @@
+//! The command line: flags to settings, a run, an exit code.
+//!
+//! Exit codes: 0, done; 1, the job could not be done, or not wholly; 2, the command line makes no sense. Each error is
+//! one line on standard error that says what, where, and what to do.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat};
+use crate::event::Format;
+use crate::pipeline::{self, PipelineError, Replay, Report};
+use crate::publish::{Colour, Outputs, PublishError};
+use crate::reference;
+
+/// Input below this is read before a bar would be of use.
+const PROGRESS_BAR_BYTES: u64 = 16 << 20;
+
+/// podtap reads captured network traffic and publishes one event per request/response exchange.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Publish the exchanges of capture files
+    Replay(Box<ReplayArguments>),
+    /// Check a configuration file, and list every problem
+    Validate {
+        /// Configuration file (.yaml, .yml, .toml or .json)
+        file: PathBuf,
+    },
+    /// Print a JSON Schema
+    Schema {
+        /// Of what
+        of: SchemaOf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SchemaOf {
+    /// A published event, in its JSON form
+    Event,
+    /// The configuration file
+    Config,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArguments {
+    /// Capture files (pcap or pcapng); - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How events are written to standard output or to --output-file
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    output: Option<OutputFormat>,
+
+    /// Write events to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+
+    /// Publish to Kafka through these brokers, comma-separated
+    #[arg(long, value_name = "HOST:PORT,...")]
+    kafka_brokers: Option<String>,
+
+    /// Kafka topic of the events
+    #[arg(long, value_name = "NAME")]
+    kafka_topic: Option<String>,
+
+    /// How events are encoded for Kafka
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    kafka_format: Option<Format>,
+
+    /// Directory with decoders; may be given several times, replaces those of the configuration
+    #[arg(long, value_name = "DIR")]
+    plugins: Vec<PathBuf>,
+
+    /// Configuration file (.yaml, .yml, .toml or .json)
+    #[arg(long, env = "PODTAP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Read only packets that match, in libpcap's filter language
+    #[arg(long, value_name = "BPF")]
+    filter: Option<String>,
+
+    /// Colours in text on standard output
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: Colour,
+
+    /// Do not print the summary on standard error
+    #[arg(long)]
+    no_summary: bool,
+
+    /// The least that is logged on standard error
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+}
+
+impl Arguments {
+    /// Does what was asked.
+    pub fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Replay(arguments) => arguments.run(),
+            Command::Validate { file } => validate(&file),
+            Command::Schema { of } => print_schema(of),
+        };
+        match done {
+            Ok(code) => code,
+            Err(error) => {
+                report_error(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// The one form that errors have.
+fn report_error(message: &str) {
+    let line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    // Where standard error is closed there is nowhere to say so.
+    let _ = writeln!(io::stderr(), "podtap: error: {}", crate::publish::Printable(&line));
+}
+
+fn report_warning(message: &str) {
+    let _ = writeln!(io::stderr(), "podtap: warning: {}", crate::publish::Printable(message));
+}
+
+/// Prints to standard output, whose reader may go at any time.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
+fn validate(file: &Path) -> anyhow::Result<ExitCode> {
+    match Config::load(Some(file), [], &[]) {
+        Ok(_) => {
+            print(&format!("{}: ok\n", file.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            for problem in &error.0 {
+                report_error(&problem.to_string());
+            }
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn print_schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
+    let schema = match of {
+        SchemaOf::Event => reference::event_schema(),
+        SchemaOf::Config => config::schema(),
+    };
+    print(&format!("{schema:#}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ReplayArguments {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        // Variables that are not UTF-8 are none of ours.
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let loaded = Config::load(self.config.as_deref(), variables, &self.flags())?;
+        let config = loaded.config;
+        start_log(config.log);
+        for warning in &loaded.warnings {
+            report_warning(warning);
+        }
+        if config.kafka.brokers.is_empty() && (self.kafka_topic.is_some() || self.kafka_format.is_some()) {
+            report_error("--kafka-topic and --kafka-format need brokers; add --kafka-brokers or set kafka.brokers");
+            return Ok(ExitCode::from(2));
+        }
+        if let Some(file) = self.input_to_be_overwritten(&config) {
+            anyhow::bail!("{}: both a capture file and the output file; choose another --output-file", file.display());
+        }
+        let mut outputs = Outputs::open(&config, self.color)?;
+        let bar = self.progress_bar(&config);
+        let mut progress = |bytes| bar.set_position(bytes);
+        let request =
+            Replay { files: &self.files, filter: self.filter.as_deref(), config: &config, progress: &mut progress };
+        let replayed = pipeline::replay(request, &mut outputs);
+        bar.finish_and_clear();
+        let finished = outputs.finish();
+        let (report, problems) = match replayed {
+            Err(error) if is_reader_gone(&error) => return Ok(ExitCode::SUCCESS),
+            // What was published before is still worth a summary; the losses follow from the one problem.
+            Err(error) => (Report::default(), vec![error.to_string()]),
+            Ok(mut report) => {
+                let mut problems = std::mem::take(&mut report.problems);
+                problems.extend(finished.err().map(|error| error.to_string()));
+                problems.extend(undelivered(&outputs));
+                (report, problems)
+            }
+        };
+        for problem in &problems {
+            report_error(problem);
+        }
+        if !self.no_summary && (problems.is_empty() || outputs.summary().exchanges() > 0) {
+            let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
+            // On a terminal the lines of the exchanges stand right above.
+            let gap = if io::stderr().is_terminal() { "\n" } else { "" };
+            let _ = write!(io::stderr(), "{gap}{table}");
+        }
+        Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        let mut set = |name, key, value: Option<Value>| {
+            flags.extend(value.map(|value| Flag { name, key, value }));
+        };
+        let path = |path: &PathBuf| Value::from(path.to_string_lossy().into_owned());
+        let list = |text: &String| text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Value>();
+        set("--output", "output.format", self.output.map(word));
+        set("--output-file", "output.file", self.output_file.as_ref().map(path));
+        set("--kafka-brokers", "kafka.brokers", self.kafka_brokers.as_ref().map(list));
+        set("--kafka-topic", "kafka.topic", self.kafka_topic.clone().map(Value::from));
+        set("--kafka-format", "kafka.format", self.kafka_format.map(word));
+        let plugins = (!self.plugins.is_empty()).then(|| self.plugins.iter().map(path).collect());
+        set("--plugins", "plugins.directories", plugins);
+        set("--log-level", "log.level", self.log_level.map(word));
+        flags
+    }
+
+    /// Opening the output would empty this capture file.
+    fn input_to_be_overwritten(&self, config: &Config) -> Option<&PathBuf> {
+        let output = config.output.file.as_ref()?.canonicalize().ok()?;
+        self.files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == output))
+    }
+
+    /// A bar where someone looks at it, for input that takes a while; else one that is never drawn.
+    fn progress_bar(&self, config: &Config) -> ProgressBar {
+        let sizes =
+            self.files.iter().map(|file| file.metadata().ok().filter(|data| data.is_file()).map(|data| data.len()));
+        let Some(total) = sizes.sum::<Option<u64>>() else { return ProgressBar::hidden() };
+        let format = config.output.effective_format(!config.kafka.brokers.is_empty());
+        // Lines that scroll by are progress enough, and would tear the bar apart.
+        let lines_on_terminal =
+            format != OutputFormat::None && config.output.file.is_none() && io::stdout().is_terminal();
+        if total <= PROGRESS_BAR_BYTES || lines_on_terminal || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        let template =
+            "{bar:40} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+/// The problem that events did not arrive, if any did not.
+fn undelivered(outputs: &Outputs) -> Option<String> {
+    let delivery = outputs.delivery().filter(|delivery| delivery.failed_total() > 0)?;
+    let reasons: Vec<_> = delivery.failed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    Some(format!(
+        "kafka: {} of {} events were not delivered ({}); check the brokers and replay again: events keep their ids",
+        delivery.failed_total(),
+        outputs.summary().exchanges(),
+        reasons.join(", ")
+    ))
+}
+
+/// The word of a choice, as configuration files have it.
+fn word(choice: impl serde::Serialize) -> Value {
+    serde_json::to_value(choice).unwrap_or_default()
+}
+
+fn is_reader_gone(error: &PipelineError) -> bool {
+    matches!(error, PipelineError::Publish(PublishError::ReaderGone))
+}
+
+/// The log goes to standard error. Libraries only get to say what is wrong, unless everything is asked for.
+fn start_log(log: Log) {
+    let level = log.level.name();
+    let filter = match log.level {
+        LogLevel::Trace | LogLevel::Error => level.to_owned(),
+        _ => format!("warn,podtap={level},podtap_stream={level}"),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(io::stderr);
+    let text = match log.format {
+        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    // An error means that a subscriber is there already, which then gets the log.
+    let _ = match text {
+        true => subscriber.with_target(false).try_init().map_err(drop),
+        false => subscriber.json().flatten_event(true).try_init().map_err(drop),
+    };
+}

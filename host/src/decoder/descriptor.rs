@@ -1,0 +1,95 @@
+//! What a plugin says of itself, checked once.
+
+pub use super::bindings::podtap::decoder::types::ValueKind;
+use super::bindings::podtap::decoder::types as contract;
+use crate::event::Redaction;
+
+const MAX_NAME: usize = 32;
+const MAX_ATTRIBUTE_NAME: usize = 64;
+const MAX_ATTRIBUTES: usize = 256;
+const MAX_PROTOCOLS: usize = 16;
+
+/// A checked descriptor.
+#[derive(Clone, Debug)]
+pub struct Descriptor {
+    /// Name of the decoder.
+    pub name: String,
+    /// Name and version as events carry them: `http/0.1.0`.
+    pub label: String,
+    /// One sentence.
+    pub doc: String,
+    /// Protocols that exchanges can have.
+    pub protocols: Vec<String>,
+    /// Usual server ports.
+    pub ports: Vec<u16>,
+    /// Fields of exchanges.
+    pub attributes: Vec<Attribute>,
+    /// Index of the attribute that holds the status.
+    pub status: Option<u16>,
+}
+
+/// A field of exchanges.
+#[derive(Clone, Debug)]
+pub struct Attribute {
+    /// Dotted name.
+    pub name: String,
+    /// Type of its values.
+    pub kind: ValueKind,
+    /// Its text is a URL query, which is redacted.
+    pub is_query: bool,
+}
+
+impl Descriptor {
+    /// Checks what a plugin said; an error says what breaks which rule.
+    pub(super) fn check(said: contract::Descriptor) -> Result<Descriptor, String> {
+        let contract::Descriptor { name, version, doc, protocols, ports, attributes, status } = said;
+        let is_lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_name = |name: &str| !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(is_lower);
+        let quoted = |text: &str| text.chars().take(MAX_ATTRIBUTE_NAME + 1).collect::<String>();
+        if !is_name(&name) {
+            return Err(format!("its name {:?} is not 1 to {MAX_NAME} of a-z, 0-9 and -", quoted(&name)));
+        }
+        let is_version = |byte: u8| byte.is_ascii_alphanumeric() || b".-+".contains(&byte);
+        if version.is_empty() || version.len() > MAX_NAME || !version.bytes().all(is_version) {
+            return Err(format!("its version {:?} is not a semantic version", quoted(&version)));
+        }
+        if protocols.is_empty() || protocols.len() > MAX_PROTOCOLS {
+            return Err(format!("it names {} protocols; 1 to {MAX_PROTOCOLS} are allowed", protocols.len()));
+        }
+        if let Some(bad) = protocols.iter().find(|protocol| !is_name(protocol)) {
+            return Err(format!("its protocol {:?} is not 1 to {MAX_NAME} of a-z, 0-9 and -", quoted(bad)));
+        }
+        if attributes.len() > MAX_ATTRIBUTES {
+            return Err(format!("it has {} attributes; at most {MAX_ATTRIBUTES} are allowed", attributes.len()));
+        }
+        let mut seen = std::collections::HashSet::new();
+        for attribute in &attributes {
+            let is_part = |byte: u8| is_lower(byte) || byte == b'_' || byte == b'.';
+            let name = &attribute.name;
+            if name.is_empty() || name.len() > MAX_ATTRIBUTE_NAME || !name.bytes().all(is_part) {
+                let name = quoted(name);
+                return Err(format!("its attribute {name:?} is not 1 to {MAX_ATTRIBUTE_NAME} of a-z, 0-9, _, - and ."));
+            }
+            if !seen.insert(name) {
+                return Err(format!("its attribute {name:?} is declared twice"));
+            }
+        }
+        if status.is_some_and(|status| usize::from(status) >= attributes.len()) {
+            return Err("its status is none of its attributes".to_owned());
+        }
+        let attributes = attributes
+            .into_iter()
+            .map(|contract::Attribute { name, kind, doc: _ }| Attribute {
+                is_query: kind == ValueKind::Text && Redaction::is_query(&name),
+                kind,
+                name,
+            })
+            .collect();
+        Ok(Descriptor { label: format!("{name}/{version}"), name, doc, protocols, ports, attributes, status })
+    }
+
+    /// Name of the attribute that holds the status.
+    pub fn status_attribute(&self) -> Option<&str> {
+        self.attributes.get(usize::from(self.status?)).map(|attribute| attribute.name.as_str())
+    }
+}

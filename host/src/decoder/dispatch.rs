@@ -1,0 +1,615 @@
+//! Takes streams from the engine, finds out whose they are, and feeds them to plugins in batches.
+//!
+//! ```text
+//!   opened ──> detecting ──verdict yes──> decoding ──closed──> (batch fed) ──> id free
+//!                  │                         │
+//!                  └──verdict no──> ignored <┴── demand, blame, plugin dead
+//! ```
+//!
+//! Invariants: an id is reused only after the batch with its `closed` was fed; a plugin hears of a connection (`opened`)
+//! before anything of it; after a failure the connections of the lost instance are told anew, as midstream.
+
+use podtap_stream::{Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Sink, Side};
+
+use super::batch::{Batch, Entry, Place};
+use super::descriptor::Descriptor;
+use super::output::{DemandKind, Row};
+use super::sandbox::{Failure, Instance, Plugin, Runtime};
+use super::tracked::{Detecting, State, Table, Tracked, index};
+use super::Verdict;
+
+/// Plugins that can be asked about one connection: bits of a word.
+pub const MAX_PLUGINS: usize = 64;
+
+/// On a connection seen from its middle, how many pieces are tried for the start of a message.
+const MIDSTREAM_ATTEMPTS: u32 = 16;
+
+/// Bytes that wait for a verdict in all connections together; beyond, a connection is not waited for.
+const MAX_WAITING_BYTES: usize = 8 << 20;
+
+/// Bounds of the dispatcher.
+#[derive(Clone, Copy, Debug)]
+pub struct DispatchLimits {
+    /// Entries in one batch, about.
+    pub batch_entries: usize,
+    /// Payload in one batch, about.
+    pub batch_bytes: usize,
+    /// Bytes of one side that wait for a verdict.
+    pub head_bytes: usize,
+    /// Failures in a row after which a plugin is not used any more.
+    pub failures_allowed: u32,
+}
+
+/// What happened to the payload that the engine delivered, and to calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DispatchCounters {
+    /// Payload that plugins took.
+    pub bytes_decoded: u64,
+    /// Payload of connections that no plugin claimed, up to the verdict.
+    pub bytes_undetected: u64,
+    /// Payload in calls that failed, or for a plugin that is not used any more.
+    pub bytes_failed: u64,
+    /// Payload that plugins took and could make nothing of (part of `bytes_decoded`).
+    pub bytes_undecoded: u64,
+    /// Connections that a plugin claimed.
+    pub connections_detected: u64,
+    /// Connections that none claimed.
+    pub connections_undetected: u64,
+    /// Connections blamed for a failure, and ignored from then on.
+    pub connections_blamed: u64,
+    /// Calls that trapped.
+    pub failures_trap: u64,
+    /// Calls that ran past their deadline.
+    pub failures_deadline: u64,
+    /// Calls that wanted too much memory.
+    pub failures_memory: u64,
+    /// Calls that returned what the contract does not allow.
+    pub failures_output: u64,
+    /// Plugins given up.
+    pub plugins_given_up: u64,
+    /// Exchanges found.
+    pub exchanges: u64,
+}
+
+/// Receives each exchange with its connection.
+pub type Take<'a> = &'a mut dyn FnMut(&mut Tracked, &Descriptor, Row<'_>);
+
+struct Slot {
+    plugin: Plugin,
+    /// None: given up.
+    instance: Option<Instance>,
+    batch: Batch,
+    /// Ids that are free when the batch has been fed.
+    closed: Vec<u32>,
+    failures_in_a_row: u32,
+}
+
+/// See the module.
+pub struct Dispatcher<'r> {
+    runtime: &'r Runtime,
+    limits: DispatchLimits,
+    slots: Vec<Slot>,
+    /// Slot of the plugin that a server port belongs to by configuration.
+    ports: std::collections::BTreeMap<u16, usize>,
+    table: Table,
+    waiting_bytes: usize,
+    full: bool,
+    demands: Vec<StreamDemand>,
+    counters: DispatchCounters,
+}
+
+/// A demand as the engine takes it.
+enum StreamDemand {
+    Skip(ConnectionId, Side, u64),
+    Ignore(ConnectionId),
+}
+
+impl<'r> Dispatcher<'r> {
+    /// With the plugins (at most [`MAX_PLUGINS`]) and an instance of each. `ports` gives server ports to plugins by their
+    /// index.
+    pub fn new(
+        runtime: &'r Runtime,
+        plugins: Vec<(Plugin, Instance)>,
+        ports: std::collections::BTreeMap<u16, usize>,
+        limits: DispatchLimits,
+    ) -> Dispatcher<'r> {
+        let slot = |(plugin, instance)| Slot {
+            plugin,
+            instance: Some(instance),
+            batch: Batch::default(),
+            closed: Vec::new(),
+            failures_in_a_row: 0,
+        };
+        Dispatcher {
+            runtime,
+            limits,
+            slots: plugins.into_iter().take(MAX_PLUGINS).map(slot).collect(),
+            ports,
+            table: Table::default(),
+            waiting_bytes: 0,
+            full: false,
+            demands: Vec::new(),
+            counters: DispatchCounters::default(),
+        }
+    }
+
+    /// Totals so far.
+    pub fn counters(&self) -> &DispatchCounters {
+        &self.counters
+    }
+
+    /// Feeds full batches and passes demands on; to be called after every packet.
+    pub fn after_packet(&mut self, engine: &mut Engine, take: Take<'_>) {
+        if self.full {
+            self.full = false;
+            for slot in 0..self.slots.len() {
+                if self.is_full(slot) {
+                    self.feed(slot, take);
+                }
+            }
+        }
+        self.pass_on_demands(engine);
+    }
+
+    /// Feeds all batches, full or not.
+    pub fn flush(&mut self, engine: &mut Engine, take: Take<'_>) {
+        for slot in 0..self.slots.len() {
+            self.feed(slot, take);
+        }
+        self.pass_on_demands(engine);
+    }
+
+    fn pass_on_demands(&mut self, engine: &mut Engine) {
+        for demand in self.demands.drain(..) {
+            match demand {
+                StreamDemand::Skip(connection, side, position) => engine.skip_to(connection, side, position),
+                StreamDemand::Ignore(connection) => engine.ignore(connection),
+            }
+        }
+    }
+
+    fn is_full(&self, slot: usize) -> bool {
+        let batch = &self.slots[slot].batch;
+        batch.len() >= self.limits.batch_entries || batch.data_len() >= self.limits.batch_bytes
+    }
+
+    fn push(&mut self, id: u32, slot: usize, side: Side, time_ns: u64, position: u64, entry: Entry<'_>) {
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        let batch = &mut self.slots[slot].batch;
+        if let State::Decoding { opened, .. } = &mut tracked.state
+            && !std::mem::replace(opened, true)
+        {
+            batch.open(id, tracked.client(), tracked.server(), tracked.midstream);
+        }
+        batch.push(Place { connection: id, from_server: tracked.is_server(side), time_ns, position }, entry);
+        self.full |= self.is_full(slot);
+    }
+
+    fn feed(&mut self, slot: usize, take: Take<'_>) {
+        let mut batch = std::mem::take(&mut self.slots[slot].batch);
+        if !batch.is_empty() {
+            match self.call(slot, &batch, take) {
+                Ok(()) => self.slots[slot].failures_in_a_row = 0,
+                Err(failure) => self.recover(slot, &batch, failure, take),
+            }
+        }
+        batch.clear();
+        let held = &mut self.slots[slot];
+        held.batch = batch;
+        for id in std::mem::take(&mut held.closed) {
+            self.table.remove(id);
+        }
+    }
+
+    /// One call of `feed`: its exchanges are taken and its demands noted, or nothing happened.
+    fn call(&mut self, slot: usize, batch: &Batch, take: Take<'_>) -> Result<(), Failure> {
+        let held = &mut self.slots[slot];
+        let Some(instance) = &mut held.instance else {
+            self.counters.bytes_failed += batch.data_len() as u64;
+            return Ok(());
+        };
+        let descriptor = &held.plugin.descriptor;
+        let (table, demands, counters) = (&mut self.table, &mut self.demands, &mut self.counters);
+        let mut anew = Vec::new();
+        instance.feed(batch, descriptor, |rows| {
+            let owned = |id: u32| {
+                let state = table.get(id).map(|tracked| &tracked.state);
+                // A connection that closed in this batch is still there; one just ignored may still answer.
+                matches!(state, Some(State::Decoding { slot: owner, .. }) if *owner == slot)
+                    || matches!(state, Some(State::Ignored))
+            };
+            if !rows.connections().all(owned) {
+                return Err(Failure::Output("an exchange of a connection that it does not have"));
+            }
+            counters.bytes_undecoded += rows.undecoded_bytes();
+            counters.exchanges += rows.len() as u64;
+            for row in rows.each() {
+                if let Some(tracked) = table.get_mut(row.connection) {
+                    take(tracked, descriptor, row);
+                }
+            }
+            for demand in rows.demands() {
+                let Some(tracked) = table.get(demand.connection) else { continue };
+                if !matches!(tracked.state, State::Decoding { slot: owner, .. } if owner == slot) {
+                    continue;
+                }
+                let server = if tracked.client == Some(Side::B) { Side::A } else { Side::B };
+                let client = if tracked.client == Some(Side::B) { Side::B } else { Side::A };
+                let side = if demand.from_server { server } else { client };
+                match demand.kind {
+                    DemandKind::Skip => demands.push(StreamDemand::Skip(tracked.stream, side, demand.position)),
+                    DemandKind::Ignore => demands.push(StreamDemand::Ignore(tracked.stream)),
+                    DemandKind::Detect => anew.push(demand.connection),
+                }
+            }
+            Ok(())
+        })??;
+        self.counters.bytes_decoded += batch.data_len() as u64;
+        for id in anew {
+            self.hand_over(slot, id);
+        }
+        Ok(())
+    }
+
+    /// The plugin is done with the connection, which goes on in another protocol.
+    fn hand_over(&mut self, slot: usize, id: u32) {
+        if self.slots[slot].closed.contains(&id) {
+            return;
+        }
+        let Some(tracked) = self.table.get(id) else { return };
+        let next = tracked.handed_over();
+        self.push(id, slot, Side::A, next.start_ns, 0, Entry::Closed(0));
+        self.slots[slot].closed.push(id);
+        if let Some(tracked) = self.table.get_mut(id) {
+            tracked.state = State::Ignored;
+        }
+        self.table.insert(next);
+    }
+
+    /// The call with `batch` failed: a fresh instance takes over and gets the batch again, entry by entry, which shows the
+    /// connection to blame.
+    fn recover(&mut self, slot: usize, batch: &Batch, failure: Failure, take: Take<'_>) {
+        if !self.replace(slot, &failure) {
+            self.counters.bytes_failed += batch.data_len() as u64;
+            return;
+        }
+        let mut one = Batch::default();
+        for (place, entry) in batch.entries() {
+            let bytes = if let Entry::Data(bytes) = entry { bytes.len() as u64 } else { 0 };
+            let Some(tracked) = self.table.get_mut(place.connection) else { continue };
+            let State::Decoding { opened, .. } = &mut tracked.state else {
+                self.counters.bytes_failed += bytes;
+                continue;
+            };
+            one.clear();
+            if !std::mem::replace(opened, true) {
+                one.open(place.connection, tracked.client(), tracked.server(), true);
+            }
+            one.push(place, entry);
+            let Err(failure) = self.call(slot, &one, take) else { continue };
+            self.counters.bytes_failed += bytes;
+            self.counters.connections_blamed += 1;
+            self.ignore(place.connection);
+            // Where the plugin is given up by this, `call` counts the rest as failed.
+            self.replace(slot, &failure);
+        }
+    }
+
+    /// A fresh instance in the place of a lost one; false when the plugin is given up.
+    fn replace(&mut self, slot: usize, failure: &Failure) -> bool {
+        let counter = match failure {
+            Failure::Trap(_) => &mut self.counters.failures_trap,
+            Failure::Deadline => &mut self.counters.failures_deadline,
+            Failure::Memory => &mut self.counters.failures_memory,
+            Failure::Output(_) => &mut self.counters.failures_output,
+        };
+        *counter += 1;
+        let held = &mut self.slots[slot];
+        held.failures_in_a_row += 1;
+        // The old one goes first: it holds a place in the pool.
+        held.instance = None;
+        let name = &held.plugin.descriptor.name;
+        tracing::warn!(plugin = name, %failure, "decoder failed; a fresh instance takes over");
+        if held.failures_in_a_row <= self.limits.failures_allowed {
+            match self.runtime.instance(&held.plugin) {
+                Ok(instance) => held.instance = Some(instance),
+                Err(error) => tracing::error!(plugin = name, %error, "a fresh instance could not be made"),
+            }
+        }
+        let alive = held.instance.is_some();
+        if !alive {
+            self.counters.plugins_given_up += 1;
+            tracing::error!(plugin = name, failures = held.failures_in_a_row, "decoder is not used any more");
+        }
+        for tracked in self.table.iter_mut() {
+            if let State::Decoding { slot: owner, opened } = &mut tracked.state
+                && *owner == slot
+            {
+                *opened = false;
+                tracked.midstream = true;
+                if !alive {
+                    self.demands.push(StreamDemand::Ignore(tracked.stream));
+                }
+            }
+        }
+        alive
+    }
+
+    /// The instance was replaced while a batch was being gathered: the fresh one hears of its connections.
+    fn tell_anew(&mut self, slot: usize) {
+        let batch = &mut self.slots[slot].batch;
+        for id in batch.forget_opened() {
+            if let Some(tracked) = self.table.get_mut(id)
+                && let State::Decoding { opened, .. } = &mut tracked.state
+                && !std::mem::replace(opened, true)
+            {
+                batch.open(id, tracked.client(), tracked.server(), tracked.midstream);
+            }
+        }
+    }
+
+    /// What a connection kept for a verdict is of no use any more.
+    fn drop_waiting(&mut self, id: u32) {
+        if let Some(Tracked { state: State::Detecting(Some(waiting)), .. }) = self.table.get_mut(id) {
+            let bytes = waiting.bytes();
+            self.waiting_bytes -= bytes;
+            self.counters.bytes_undetected += bytes as u64;
+            **waiting = Detecting { attempts: waiting.attempts + 1, ends: waiting.ends, ..Detecting::default() };
+        }
+    }
+
+    fn ignore(&mut self, id: u32) {
+        self.drop_waiting(id);
+        if let Some(tracked) = self.table.get_mut(id) {
+            tracked.state = State::Ignored;
+            self.demands.push(StreamDemand::Ignore(tracked.stream));
+        }
+    }
+
+    /// Payload of a connection that nobody has claimed.
+    fn detect(&mut self, id: u32, side: Side, chunk: Chunk<'_>) {
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        let State::Detecting(waiting) = &mut tracked.state else { return };
+        if let Some((slot, client)) = by_port(&self.ports, tracked.client, [tracked.a.port, tracked.b.port]) {
+            tracked.client = Some(client);
+            return self.assign(id, slot, side, chunk);
+        }
+        // The common way: the first piece decides, nothing is kept.
+        let Some(waiting) = waiting else {
+            let mut refused = 0;
+            return match self.ask(id, side, chunk.bytes, &mut refused) {
+                Answer::Yes { slot, client } => {
+                    if let Some(tracked) = self.table.get_mut(id) {
+                        tracked.client = Some(client);
+                    }
+                    self.assign(id, slot, side, chunk);
+                }
+                answer => {
+                    if let Some(Tracked { state: State::Detecting(waiting), .. }) = self.table.get_mut(id) {
+                        let kept = Detecting { refused, ..Detecting::default() };
+                        waiting.insert(Box::new(kept)).keep(side, chunk);
+                        self.waiting_bytes += chunk.bytes.len();
+                    }
+                    self.undecided(id, side, &answer);
+                }
+            };
+        };
+        waiting.keep(side, chunk);
+        self.waiting_bytes += chunk.bytes.len();
+        let head = std::mem::take(&mut waiting.heads[index(side)]);
+        let mut refused = waiting.refused;
+        let answer = self.ask(id, side, &head, &mut refused);
+        if let Some(Tracked { state: State::Detecting(Some(waiting)), client, .. }) = self.table.get_mut(id) {
+            waiting.heads[index(side)] = head;
+            waiting.refused = refused;
+            if let Answer::Yes { slot, client: found } = answer {
+                *client = Some(found);
+                return self.assign_waiting(id, slot);
+            }
+        }
+        self.undecided(id, side, &answer);
+    }
+
+    /// Asks the plugins that have not refused yet, those with the port first.
+    fn ask(&mut self, id: u32, side: Side, head: &[u8], refused: &mut u64) -> Answer {
+        let Some(tracked) = self.table.get(id) else { return Answer::No };
+        let (known, ports) = (tracked.client, [tracked.a.port, tracked.b.port]);
+        let other = if side == Side::A { Side::B } else { Side::A };
+        let mut more = false;
+        for usual in [true, false] {
+            for slot in 0..self.slots.len() {
+                let descriptor = &self.slots[slot].plugin.descriptor;
+                if *refused & (1 << slot) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
+                    continue;
+                }
+                let directions: &[(bool, Side)] = match known {
+                    Some(client) if client == side => &[(false, side)],
+                    Some(client) => &[(true, client)],
+                    None => &[(false, side), (true, other)],
+                };
+                let mut refuses = true;
+                for &(from_server, client) in directions {
+                    match self.probe(slot, from_server, head) {
+                        Verdict::Yes => return Answer::Yes { slot, client },
+                        Verdict::NeedMore => refuses = false,
+                        Verdict::No => {}
+                    }
+                }
+                if refuses {
+                    *refused |= 1 << slot;
+                } else {
+                    more = true;
+                }
+            }
+        }
+        if more { Answer::NeedMore } else { Answer::No }
+    }
+
+    fn probe(&mut self, slot: usize, from_server: bool, head: &[u8]) -> Verdict {
+        let Some(instance) = &mut self.slots[slot].instance else { return Verdict::No };
+        match instance.probe(from_server, head) {
+            Ok(verdict) => verdict,
+            Err(failure) => {
+                self.replace(slot, &failure);
+                self.tell_anew(slot);
+                Verdict::No
+            }
+        }
+    }
+
+    /// No plugin has said yes: wait, try the next piece, or give up.
+    fn undecided(&mut self, id: u32, side: Side, answer: &Answer) {
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        let midstream = tracked.midstream;
+        let State::Detecting(Some(waiting)) = &mut tracked.state else { return };
+        let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes;
+        let wait = matches!(answer, Answer::NeedMore) && !too_long && self.waiting_bytes <= MAX_WAITING_BYTES;
+        if wait {
+            return;
+        }
+        if midstream && waiting.attempts < MIDSTREAM_ATTEMPTS {
+            return self.drop_waiting(id);
+        }
+        self.counters.connections_undetected += 1;
+        self.ignore(id);
+    }
+
+    /// The connection belongs to a plugin, which gets the piece that decided it.
+    fn assign(&mut self, id: u32, slot: usize, side: Side, chunk: Chunk<'_>) {
+        self.counters.connections_detected += 1;
+        if let Some(tracked) = self.table.get_mut(id) {
+            tracked.state = State::Decoding { slot, opened: false };
+        }
+        self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
+    }
+
+    /// The connection belongs to a plugin, which gets all that was kept.
+    fn assign_waiting(&mut self, id: u32, slot: usize) {
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        let state = std::mem::replace(&mut tracked.state, State::Decoding { slot, opened: false });
+        let State::Detecting(Some(waiting)) = state else { return };
+        self.counters.connections_detected += 1;
+        self.waiting_bytes -= waiting.bytes();
+        let mut rest = [waiting.heads[0].as_slice(), waiting.heads[1].as_slice()];
+        for &(side, time_ns, position, length) in &waiting.pieces {
+            let Some((bytes, after)) = rest[index(side)].split_at_checked(length) else { break };
+            rest[index(side)] = after;
+            self.push(id, slot, side, time_ns, position, Entry::Data(bytes));
+        }
+        for side in [Side::A, Side::B] {
+            if let Some((position, time_ns)) = waiting.ends[index(side)] {
+                self.push(id, slot, side, time_ns, position, Entry::End);
+            }
+        }
+    }
+}
+
+enum Answer {
+    Yes { slot: usize, client: Side },
+    No,
+    NeedMore,
+}
+
+/// The slot that a server port belongs to by configuration, and the client's side.
+fn by_port(
+    ports: &std::collections::BTreeMap<u16, usize>,
+    client: Option<Side>,
+    [a, b]: [u16; 2],
+) -> Option<(usize, Side)> {
+    match client {
+        _ if ports.is_empty() => None,
+        Some(Side::A) => ports.get(&b).map(|&slot| (slot, Side::A)),
+        Some(Side::B) => ports.get(&a).map(|&slot| (slot, Side::B)),
+        // Who listens on a configured port is the server; if both do, nobody knows.
+        None => match (ports.get(&a), ports.get(&b)) {
+            (None, Some(&slot)) => Some((slot, Side::A)),
+            (Some(&slot), None) => Some((slot, Side::B)),
+            _ => None,
+        },
+    }
+}
+
+impl Detecting {
+    fn keep(&mut self, side: Side, chunk: Chunk<'_>) {
+        self.heads[index(side)].extend_from_slice(chunk.bytes);
+        self.pieces.push((side, chunk.time_ns, chunk.position, chunk.bytes.len()));
+    }
+
+    fn bytes(&self) -> usize {
+        self.heads[0].len() + self.heads[1].len()
+    }
+}
+
+impl Sink for Dispatcher<'_> {
+    fn opened(&mut self, connection: &Connection) {
+        self.table.insert(Tracked::new(connection));
+    }
+
+    fn data(&mut self, connection: ConnectionId, side: Side, chunk: Chunk<'_>) {
+        let Some(id) = self.table.id(connection) else { return };
+        let Some(tracked) = self.table.get(id) else { return };
+        match tracked.state {
+            State::Decoding { slot, .. } => {
+                self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
+            }
+            State::Detecting(_) => self.detect(id, side, chunk),
+            // Between the verdict and the engine's hearing of it.
+            State::Ignored => self.counters.bytes_undetected += chunk.bytes.len() as u64,
+        }
+    }
+
+    fn gap(&mut self, connection: ConnectionId, side: Side, gap: Gap) {
+        let Some(id) = self.table.id(connection) else { return };
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        match &mut tracked.state {
+            State::Decoding { slot, .. } => {
+                let slot = *slot;
+                self.push(id, slot, side, gap.time_ns, gap.position, Entry::Gap(gap.length));
+            }
+            // What was kept has a hole now: the next piece starts anew, in the middle.
+            State::Detecting(_) => {
+                tracked.midstream = true;
+                self.drop_waiting(id);
+            }
+            State::Ignored => {}
+        }
+    }
+
+    fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64) {
+        let Some(id) = self.table.id(connection) else { return };
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        match &mut tracked.state {
+            State::Decoding { slot, .. } => {
+                let slot = *slot;
+                self.push(id, slot, side, time_ns, position, Entry::End);
+            }
+            State::Detecting(waiting) => {
+                waiting.get_or_insert_default().ends[index(side)] = Some((position, time_ns));
+            }
+            State::Ignored => {}
+        }
+    }
+
+    fn closed(&mut self, connection: ConnectionId, closed: Closed) {
+        let Some(id) = self.table.id(connection) else { return };
+        let Some(tracked) = self.table.get(id) else { return };
+        match &tracked.state {
+            State::Decoding { slot, .. } => {
+                let slot = *slot;
+                let how = match closed.reason {
+                    CloseReason::Finished => 0,
+                    CloseReason::Reset => 1,
+                    CloseReason::Idle | CloseReason::Evicted | CloseReason::Replaced | CloseReason::CaptureEnd => 2,
+                };
+                self.push(id, slot, Side::A, closed.time_ns, 0, Entry::Closed(how));
+                self.slots[slot].closed.push(id);
+            }
+            State::Detecting(_) => {
+                self.counters.connections_undetected += 1;
+                self.drop_waiting(id);
+                self.table.remove(id);
+            }
+            State::Ignored => self.table.remove(id),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Decoders: found, loaded, run in their sandbox, and held to the contract in `wit/`.
+//!
+//! In: payload of connections, in batches. Out: checked rows, one per exchange, and demands. What a plugin returns is
+//! never trusted: every index, length, count and sum is checked before use, and a call that traps, runs past its
+//! deadline or breaks a limit ends its instance, not podtap.
+
+mod batch;
+#[allow(clippy::all)]
+mod bindings;
+mod descriptor;
+mod directory;
+mod dispatch;
+mod output;
+mod sandbox;
+mod tracked;
+
+pub use batch::{Batch, Entry, Place};
+pub use bindings::podtap::decoder::types::Verdict;
+pub use descriptor::{Attribute, Descriptor, ValueKind};
+pub use directory::{Loaded, load, search_path};
+pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};
+pub use output::{Demand, DemandKind, Row, Rows};
+pub use sandbox::{Failure, Instance, Limits, LoadError, Plugin, Runtime};
+pub use tracked::Tracked;

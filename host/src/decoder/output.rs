@@ -1,0 +1,318 @@
+//! What a plugin returned, checked as a whole before any of it is used.
+
+use super::bindings::podtap::decoder::types as contract;
+use super::descriptor::{Descriptor, ValueKind};
+use crate::event::{Outcome, Value};
+
+const FROM_SERVER: u8 = 128;
+
+/// Attributes of one exchange.
+const MAX_ATTRIBUTES: usize = 128;
+
+/// The longest text kept of one piece; the rest is cut off, and the exchange says so.
+const MAX_TEXT: usize = 8 * 1024;
+
+/// One exchange, as slices of what the plugin returned.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// The connection's id in the sandbox.
+    pub connection: u32,
+    /// Index into the descriptor's protocols.
+    pub protocol: usize,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// First and last byte of the request, first and last byte of the response, ns since epoch; 0 for not seen.
+    pub times: [u64; 4],
+    /// Bytes of the request, of the response, and lost.
+    pub sizes: [u64; 3],
+    /// Operation, target, summary; empty for none.
+    pub texts: [&'a str; 3],
+    /// Index into the descriptor's attributes, and value.
+    pub attributes: Vec<(usize, Value<'a>)>,
+    /// A text was longer than podtap keeps.
+    pub truncated: bool,
+}
+
+/// What a plugin asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// The connection's id in the sandbox.
+    pub connection: u32,
+    /// On the server's side.
+    pub from_server: bool,
+    /// What.
+    pub kind: DemandKind,
+    /// Up to which stream position of the side.
+    pub position: u64,
+}
+
+/// Kinds of demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DemandKind {
+    /// Leave out what comes before the position.
+    Skip,
+    /// Send no more of the connection.
+    Ignore,
+    /// Detect the protocol anew.
+    Detect,
+}
+
+/// A checked output.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    output: &'a contract::Output,
+    descriptor: &'a Descriptor,
+}
+
+impl<'a> Rows<'a> {
+    /// Checks every count, length and index; an error says which is wrong.
+    pub(super) fn check(output: &'a contract::Output, descriptor: &'a Descriptor) -> Result<Rows<'a>, &'static str> {
+        let exchanges = output.exchange_connections.len();
+        let columns = [
+            (output.protocols.len(), 1),
+            (output.outcomes.len(), 1),
+            (output.attribute_counts.len(), 1),
+            (output.times.len(), 4),
+            (output.sizes.len(), 3),
+            (output.text_lengths.len(), 3),
+        ];
+        if columns.iter().any(|&(length, each)| Some(length) != exchanges.checked_mul(each)) {
+            return Err("columns of exchanges differ in length");
+        }
+        if output.protocols.iter().any(|&index| usize::from(index) >= descriptor.protocols.len()) {
+            return Err("an exchange of a protocol that is not in the descriptor");
+        }
+        if output.outcomes.iter().any(|&outcome| outcome_of(outcome).is_none()) {
+            return Err("an unknown outcome");
+        }
+        let attributes: usize = output.attribute_counts.iter().map(|&count| usize::from(count)).sum();
+        if output.attribute_ids.len() != attributes || output.attribute_values.len() != attributes {
+            return Err("columns of attributes differ in length");
+        }
+        if output.attribute_counts.iter().any(|&count| usize::from(count) > MAX_ATTRIBUTES) {
+            return Err("an exchange with too many attributes");
+        }
+        if output.attribute_ids.iter().any(|&id| usize::from(id) >= descriptor.attributes.len()) {
+            return Err("an attribute that is not in the descriptor");
+        }
+        let demands = output.demand_connections.len();
+        if output.demand_kinds.len() != demands || output.demand_positions.len() != demands {
+            return Err("columns of demands differ in length");
+        }
+        if output.demand_kinds.iter().any(|&kind| demand_of(kind).is_none()) {
+            return Err("an unknown demand");
+        }
+        let rows = Rows { output, descriptor };
+        rows.check_texts()?;
+        Ok(rows)
+    }
+
+    /// Walks the texts as [`Rows::each`] will: every piece within the text and on character boundaries, and all used.
+    fn check_texts(&self) -> Result<(), &'static str> {
+        let output = self.output;
+        let (mut attribute, mut at) = (0, 0_usize);
+        for (lengths, &count) in output.text_lengths.chunks_exact(3).zip(&output.attribute_counts) {
+            let until = attribute + usize::from(count);
+            let ids = output.attribute_ids.get(attribute..until).unwrap_or_default();
+            let values = output.attribute_values.get(attribute..until).unwrap_or_default();
+            attribute = until;
+            let mut seen = [0_u64; 4];
+            for &id in ids {
+                let (word, bit) = (usize::from(id) / 64, 1 << (id % 64));
+                let word = seen.get_mut(word).ok_or("an attribute that is not in the descriptor")?;
+                if *word & bit != 0 {
+                    return Err("an attribute twice in one exchange");
+                }
+                *word |= bit;
+            }
+            let heads = lengths.iter().map(|&length| u64::from(length));
+            let texts = ids.iter().zip(values).filter(|&(&id, _)| self.kind(id) == ValueKind::Text).map(|(_, &v)| v);
+            for length in heads.chain(texts) {
+                at = usize::try_from(length).ok().and_then(|length| at.checked_add(length)).ok_or("a text too long")?;
+                if !output.text.is_char_boundary(at) {
+                    return Err("a text that ends outside the text, or within a character");
+                }
+            }
+        }
+        if at == output.text.len() { Ok(()) } else { Err("text that belongs to no exchange") }
+    }
+
+    fn kind(&self, id: u16) -> ValueKind {
+        self.descriptor.attributes.get(usize::from(id)).map_or(ValueKind::Uint, |attribute| attribute.kind)
+    }
+
+    /// Number of exchanges.
+    pub fn len(&self) -> usize {
+        self.output.exchange_connections.len()
+    }
+
+    /// No exchange.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The connection of each exchange.
+    pub fn connections(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.output.exchange_connections.iter().copied()
+    }
+
+    /// Bytes that the plugin could make nothing of.
+    pub fn undecoded_bytes(&self) -> u64 {
+        self.output.undecoded_bytes
+    }
+
+    /// The exchanges, in order.
+    pub fn each(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let (output, descriptor) = (self.output, self.descriptor);
+        let mut rest = output.text.as_str();
+        let mut attribute = 0;
+        (0..output.exchange_connections.len()).map(move |index| {
+            let mut truncated = false;
+            // Lengths were checked: they lie within the text, on character boundaries.
+            let mut take = |length: u64| {
+                let (text, after) = rest.split_at_checked(length as usize).unwrap_or((rest, ""));
+                rest = after;
+                let kept = text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text);
+                truncated |= kept.len() < text.len();
+                kept
+            };
+            let texts = [0, 1, 2].map(|n| take(output.text_lengths[index * 3 + n].into()));
+            let until = attribute + usize::from(output.attribute_counts[index]);
+            let mut attributes = Vec::with_capacity(until - attribute);
+            for at in attribute..until {
+                let (id, bits) = (usize::from(output.attribute_ids[at]), output.attribute_values[at]);
+                let value = match descriptor.attributes[id].kind {
+                    ValueKind::Text => Value::Text(take(bits).into()),
+                    ValueKind::Uint => Value::Uint(bits),
+                    ValueKind::Int => Value::Int(bits.cast_signed()),
+                    ValueKind::Float => Value::Float(f64::from_bits(bits)),
+                    ValueKind::Flag => Value::Flag(bits != 0),
+                };
+                attributes.push((id, value));
+            }
+            attribute = until;
+            let four = |column: &[u64], n| column[index * 4 + n];
+            Row {
+                connection: output.exchange_connections[index],
+                protocol: usize::from(output.protocols[index]),
+                outcome: outcome_of(output.outcomes[index]).unwrap_or(Outcome::Ok),
+                times: [0, 1, 2, 3].map(|n| four(&output.times, n)),
+                sizes: [0, 1, 2].map(|n| output.sizes[index * 3 + n]),
+                texts,
+                attributes,
+                truncated,
+            }
+        })
+    }
+
+    /// The demands, in order.
+    pub fn demands(&self) -> impl Iterator<Item = Demand> + use<'a> {
+        let output = self.output;
+        let places = output.demand_connections.iter().zip(&output.demand_positions);
+        places.zip(&output.demand_kinds).filter_map(|((&connection, &position), &kind)| {
+            Some(Demand { connection, from_server: kind & FROM_SERVER != 0, kind: demand_of(kind)?, position })
+        })
+    }
+}
+
+fn outcome_of(number: u8) -> Option<Outcome> {
+    [Outcome::Ok, Outcome::Error, Outcome::NoResponse, Outcome::Aborted, Outcome::Unmatched]
+        .get(usize::from(number))
+        .copied()
+}
+
+fn demand_of(kind: u8) -> Option<DemandKind> {
+    [DemandKind::Skip, DemandKind::Ignore, DemandKind::Detect].get(usize::from(kind & !FROM_SERVER)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor() -> Descriptor {
+        let attribute = |name: &str, kind| contract::Attribute { name: name.into(), kind, doc: String::new() };
+        Descriptor::check(contract::Descriptor {
+            name: "t".into(),
+            version: "1".into(),
+            doc: String::new(),
+            protocols: vec!["t".into()],
+            ports: vec![],
+            attributes: vec![attribute("a.text", ValueKind::Text), attribute("a.int", ValueKind::Int)],
+            status: None,
+        })
+        .unwrap()
+    }
+
+    fn valid() -> contract::Output {
+        contract::Output {
+            exchange_connections: vec![3],
+            protocols: vec![0],
+            outcomes: vec![1],
+            times: vec![1, 2, 3, 4],
+            sizes: vec![5, 6, 7],
+            text_lengths: vec![1, 2, 0],
+            attribute_counts: vec![2],
+            attribute_ids: vec![1, 0],
+            attribute_values: vec![u64::MAX, 2],
+            text: "oté".into(),
+            demand_connections: vec![3],
+            demand_kinds: vec![FROM_SERVER],
+            demand_positions: vec![9],
+            undecoded_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_valid_output_gives_its_rows() {
+        let (mut output, descriptor) = (valid(), descriptor());
+        output.text = "otté".into();
+        output.text_lengths = vec![1, 1, 0];
+        output.attribute_values = vec![u64::MAX, 3];
+        let rows = Rows::check(&output, &descriptor).unwrap();
+        let row = rows.each().next().unwrap();
+        assert_eq!(row.texts, ["o", "t", ""]);
+        assert_eq!(row.attributes, [(1, Value::Int(-1)), (0, Value::Text("té".into()))]);
+        assert_eq!((row.outcome, row.times, row.sizes), (Outcome::Error, [1, 2, 3, 4], [5, 6, 7]));
+        let demand = Demand { connection: 3, from_server: true, kind: DemandKind::Skip, position: 9 };
+        assert_eq!(rows.demands().collect::<Vec<_>>(), [demand]);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_on_a_character_and_said_so() {
+        let (mut output, descriptor) = (valid(), descriptor());
+        output.text = format!("{}é", "x".repeat(MAX_TEXT - 1));
+        output.text_lengths = vec![output.text.len() as u32, 0, 0];
+        output.attribute_values = vec![0, 0];
+        let rows = Rows::check(&output, &descriptor).unwrap();
+        let row = rows.each().next().unwrap();
+        assert!(row.truncated);
+        assert_eq!(row.texts[0].len(), MAX_TEXT - 1);
+    }
+
+    #[test]
+    fn an_output_that_does_not_add_up_is_refused() {
+        let descriptor = descriptor();
+        let check = |what: &str, change: &dyn Fn(&mut contract::Output)| {
+            let mut output = valid();
+            output.text_lengths = vec![1, 0, 0];
+            output.text = "oab".into();
+            assert!(Rows::check(&output, &descriptor).is_ok());
+            change(&mut output);
+            let error = Rows::check(&output, &descriptor).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        };
+        check("exchanges differ", &|output| output.times.truncate(3));
+        check("exchanges differ", &|output| output.sizes.push(0));
+        check("protocol", &|output| output.protocols = vec![1]);
+        check("outcome", &|output| output.outcomes = vec![5]);
+        check("attributes differ", &|output| output.attribute_counts = vec![1]);
+        check("not in the descriptor", &|output| output.attribute_ids = vec![1, 2]);
+        check("twice", &|output| output.attribute_ids = vec![1, 1]);
+        check("outside the text", &|output| output.attribute_values = vec![0, 99]);
+        check("outside the text", &|output| output.attribute_values = vec![0, u64::MAX]);
+        check("within a character", &|output| output.text = "oé\u{e9}".into());
+        check("no exchange", &|output| output.text.push('x'));
+        check("demands differ", &|output| output.demand_positions.clear());
+        check("unknown demand", &|output| output.demand_kinds = vec![3]);
+    }
+}

@@ -1,0 +1,333 @@
+//! Plugins in wasmtime: compiled once, instantiated as often as it takes, each call within a deadline and a memory cap.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits, StoreLimitsBuilder, Trap,
+};
+
+use super::batch::Batch;
+use super::bindings::podtap::decoder::host::{Host, Level};
+use super::bindings::podtap::decoder::types::{self, Output, Verdict};
+use super::bindings::{Plugin as Guest, PluginPre};
+use super::descriptor::Descriptor;
+
+/// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
+/// with it, so that a plugin is not blamed for the pause.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Bytes that lists in one returned value may take in the host, however a plugin overlaps them in its memory.
+const MAX_RETURNED_BYTES: usize = 32 << 20;
+
+/// Instances that exist at once.
+const MAX_INSTANCES: u32 = 256;
+
+/// Log lines that one call may write, and bytes of each.
+const MAX_LOG_LINES: u32 = 8;
+const MAX_LOG_BYTES: usize = 512;
+
+/// What an instance may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Linear memory, bytes.
+    pub memory_bytes: usize,
+    /// Wall time of one call; waits of the whole process do not count.
+    pub call_timeout: Duration,
+}
+
+/// Why a file is not a usable plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// It is a core module.
+    #[error("is a core WebAssembly module, not a component: build it with `cargo xtask plugins`, or wrap it with `wasm-tools component new`")]
+    CoreModule,
+    /// It is something else.
+    #[error("is not a WebAssembly component: {0}")]
+    NotAComponent(String),
+    /// It wants more than the world gives.
+    #[error("asks for imports that podtap does not give ({0}): a decoder has only podtap:decoder/host; build it without WASI")]
+    Imports(String),
+    /// It does not export the decoder interface.
+    #[error("is not a decoder for this podtap: {0}; it must export podtap:decoder/decoder@0.1.0")]
+    Contract(String),
+    /// It failed while it was described or configured.
+    #[error("failed in `{call}`: {failure}")]
+    Failed {
+        /// The call.
+        call: &'static str,
+        /// How.
+        failure: Failure,
+    },
+    /// Its descriptor breaks a rule.
+    #[error("describes itself wrongly: {0}")]
+    Descriptor(String),
+    /// It refused its configuration.
+    #[error("refuses its configuration (plugins.config.{name}): {message}")]
+    Configuration {
+        /// Name of the decoder.
+        name: String,
+        /// Its own words.
+        message: String,
+    },
+}
+
+/// Why a call failed. The instance cannot be used any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A trap: a panic, an access out of bounds, exhausted stack.
+    #[error("trap: {0}")]
+    Trap(String),
+    /// The deadline passed.
+    #[error("ran past its deadline")]
+    Deadline,
+    /// It wanted more memory than the cap.
+    #[error("wanted more memory than it may have")]
+    Memory,
+    /// What it returned does not add up.
+    #[error("returned what the contract does not allow: {0}")]
+    Output(&'static str),
+}
+
+/// What all plugins share: the engine and its ticking deadline.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<State>,
+    limits: Limits,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Runtime {
+    /// Starts the ticks.
+    ///
+    /// # Errors
+    /// wasmtime's, where the platform cannot run it.
+    pub fn new(limits: Limits) -> Result<Runtime, wasmtime::Error> {
+        let mut pool = PoolingAllocationConfig::default();
+        pool.total_component_instances(MAX_INSTANCES)
+            .total_core_instances(MAX_INSTANCES * 4)
+            .total_memories(MAX_INSTANCES)
+            .total_tables(MAX_INSTANCES * 4)
+            .max_memory_size(limits.memory_bytes)
+            .max_memories_per_component(1)
+            .max_unused_warm_slots(4);
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .concurrency_support(false)
+            .epoch_interruption(true)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let engine = Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        Guest::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (weak, stopped) = (engine.weak(), Arc::clone(&stop));
+        std::thread::Builder::new().name("podtap-ticks".into()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                let Some(engine) = weak.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Runtime { engine, linker, limits, stop })
+    }
+
+    /// Compiles the component in a file, checks it and asks it what it is.
+    ///
+    /// # Errors
+    /// Why it is not a usable plugin.
+    pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
+        let bytes = std::fs::read(path)?;
+        if wasm_layer(&bytes) == Some(0) {
+            return Err(LoadError::CoreModule);
+        }
+        let component =
+            Component::new(&self.engine, &bytes).map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
+        let of_ours = |name: &str| name.starts_with("podtap:decoder/types@") || name.starts_with("podtap:decoder/host@");
+        let foreign: Vec<_> = component
+            .component_type()
+            .imports(&self.engine)
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| !of_ours(name))
+            .collect();
+        if !foreign.is_empty() {
+            return Err(LoadError::Imports(foreign.join(", ")));
+        }
+        let contract = |error: wasmtime::Error| LoadError::Contract(one_line(&error));
+        let guest = PluginPre::new(self.linker.instantiate_pre(&component).map_err(contract)?).map_err(contract)?;
+        let mut instance = Instance::bare(self, &guest).map_err(|failure| LoadError::Failed { call: "start", failure })?;
+        let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
+        let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
+        Ok(Plugin { path: path.to_owned(), descriptor, guest, config: "{}".to_owned() })
+    }
+
+    /// A fresh, configured instance of a plugin.
+    ///
+    /// # Errors
+    /// When it fails to start, or refuses its configuration.
+    pub fn instance(&self, plugin: &Plugin) -> Result<Instance, LoadError> {
+        let start = |failure| LoadError::Failed { call: "start", failure };
+        let mut instance = Instance::bare(self, &plugin.guest).map_err(start)?;
+        let refused = instance
+            .configure(&plugin.config)
+            .map_err(|failure| LoadError::Failed { call: "configure", failure })?;
+        match refused {
+            None => Ok(instance),
+            Some(message) => Err(LoadError::Configuration { name: plugin.descriptor.name.clone(), message }),
+        }
+    }
+}
+
+/// A compiled plugin.
+pub struct Plugin {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it is.
+    pub descriptor: Descriptor,
+    guest: PluginPre<State>,
+    config: String,
+}
+
+impl Plugin {
+    /// Sets what `configure` is given: a JSON object.
+    pub fn set_config(&mut self, config: String) {
+        self.config = config;
+    }
+}
+
+/// A plugin's instance: its memory, its connections.
+pub struct Instance {
+    store: Store<State>,
+    guest: Guest,
+    ticks: u64,
+}
+
+impl Instance {
+    fn bare(runtime: &Runtime, guest: &PluginPre<State>) -> Result<Instance, Failure> {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(runtime.limits.memory_bytes)
+            .trap_on_grow_failure(true)
+            .build();
+        let mut store = Store::new(&runtime.engine, State { limits, log_lines_left: 0 });
+        store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(MAX_RETURNED_BYTES);
+        // A deadline of n ticks may end after n - 1.
+        let ticks = runtime.limits.call_timeout.as_nanos().div_ceil(TICK.as_nanos()) + 1;
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX / 2);
+        store.set_epoch_deadline(ticks);
+        let guest = guest.instantiate(&mut store).map_err(failure)?;
+        Ok(Instance { store, guest, ticks })
+    }
+
+    fn describe(&mut self) -> Result<types::Descriptor, Failure> {
+        self.prepare();
+        self.guest.podtap_decoder_decoder().call_describe(&mut self.store).map_err(failure)
+    }
+
+    fn configure(&mut self, config: &str) -> Result<Option<String>, Failure> {
+        self.prepare();
+        let answer = self.guest.podtap_decoder_decoder().call_configure(&mut self.store, config).map_err(failure)?;
+        Ok(answer.err())
+    }
+
+    /// Does a connection whose side begins with `head` belong to the plugin?
+    ///
+    /// # Errors
+    /// The instance is lost.
+    pub fn probe(&mut self, from_server: bool, head: &[u8]) -> Result<Verdict, Failure> {
+        self.prepare();
+        self.guest.podtap_decoder_decoder().call_probe(&mut self.store, from_server, head).map_err(failure)
+    }
+
+    /// Hands over a batch and takes what it meant, unchecked.
+    ///
+    /// # Errors
+    /// The instance is lost.
+    pub(super) fn feed_unchecked(&mut self, batch: &Batch) -> Result<Output, Failure> {
+        self.prepare();
+        let decoder = self.guest.podtap_decoder_decoder();
+        batch.with_contract(|batch| decoder.call_feed(&mut self.store, batch)).map_err(failure)
+    }
+
+    /// Hands over a batch and gives its checked output to `take`.
+    ///
+    /// # Errors
+    /// The instance is lost, and of the batch nothing was taken.
+    pub fn feed<R>(
+        &mut self,
+        batch: &Batch,
+        descriptor: &Descriptor,
+        take: impl FnOnce(super::Rows<'_>) -> R,
+    ) -> Result<R, Failure> {
+        let output = self.feed_unchecked(batch)?;
+        let rows = super::Rows::check(&output, descriptor).map_err(Failure::Output)?;
+        Ok(take(rows))
+    }
+
+    fn prepare(&mut self) {
+        self.store.set_epoch_deadline(self.ticks);
+        self.store.data_mut().log_lines_left = MAX_LOG_LINES;
+    }
+}
+
+/// What the host keeps for an instance.
+struct State {
+    limits: StoreLimits,
+    log_lines_left: u32,
+}
+
+impl Host for State {
+    fn log(&mut self, level: Level, message: wasmtime::component::__internal::String) {
+        if self.log_lines_left == 0 {
+            return;
+        }
+        self.log_lines_left -= 1;
+        let message = &message[..message.floor_char_boundary(MAX_LOG_BYTES)];
+        let message = message.escape_debug();
+        match level {
+            Level::Error => tracing::error!(target: "plugin", "{message}"),
+            Level::Warn => tracing::warn!(target: "plugin", "{message}"),
+            Level::Info => tracing::info!(target: "plugin", "{message}"),
+            Level::Debug => tracing::debug!(target: "plugin", "{message}"),
+        }
+    }
+}
+
+impl types::Host for State {}
+
+fn failure(error: wasmtime::Error) -> Failure {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Failure::Deadline,
+        Some(trap) => Failure::Trap(trap.to_string()),
+        // StoreLimits traps with an error of its own when memory may not grow.
+        None if format!("{error:?}").contains("forcing trap when growing memory") => Failure::Memory,
+        None => Failure::Trap(one_line(&error)),
+    }
+}
+
+/// The layer of a WebAssembly binary: 0 for a core module, 1 for a component.
+fn wasm_layer(bytes: &[u8]) -> Option<u16> {
+    match bytes {
+        [0, b'a', b's', b'm', _, _, low, high, ..] => Some(u16::from_le_bytes([*low, *high])),
+        _ => None,
+    }
+}
+
+/// An error and its causes on one line of bounded length.
+fn one_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(300).collect()
+}

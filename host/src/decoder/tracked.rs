@@ -1,0 +1,150 @@
+//! What the dispatcher knows of a connection, under the id that plugins see.
+
+use podtap_stream::{Connection, ConnectionId, Endpoint, OpenedBy, Side};
+
+use crate::event::ConnectionIdentity;
+
+/// A connection between its first payload and the report of its last exchange.
+#[derive(Debug)]
+pub struct Tracked {
+    pub(super) stream: ConnectionId,
+    pub(super) a: Endpoint,
+    pub(super) b: Endpoint,
+    /// Which side is the client; none while nobody knows.
+    pub(super) client: Option<Side>,
+    pub(super) state: State,
+    /// Bytes went by before those that the decoder sees.
+    pub midstream: bool,
+    /// Capture time of the first packet, ns since epoch.
+    pub start_ns: u64,
+    /// Number of the next exchange.
+    pub next_exchange: u32,
+    identity: Option<Box<ConnectionIdentity>>,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nobody has claimed it yet.
+    Detecting(Option<Box<Detecting>>),
+    /// Its payload goes to the plugin of this slot, which was told of it (`opened`) or will be.
+    Decoding { slot: usize, opened: bool },
+    /// Of no interest.
+    Ignored,
+}
+
+/// What waits for a verdict.
+#[derive(Debug, Default)]
+pub(super) struct Detecting {
+    /// What each side sent, A first.
+    pub(super) heads: [Vec<u8>; 2],
+    /// Side, capture time, stream position and length of each piece, in capture order.
+    pub(super) pieces: Vec<(Side, u64, u64, usize)>,
+    /// Position and time of the end of each side.
+    pub(super) ends: [Option<(u64, u64)>; 2],
+    /// Bit n: the plugin of slot n said no.
+    pub(super) refused: u64,
+    /// Times that detection began anew on a connection seen from its middle.
+    pub(super) attempts: u32,
+}
+
+impl Tracked {
+    pub(super) fn new(connection: &Connection) -> Tracked {
+        let handshake = connection.opened_by == OpenedBy::Handshake;
+        Tracked {
+            stream: connection.id,
+            a: connection.a,
+            b: connection.b,
+            client: handshake.then_some(Side::A),
+            state: State::Detecting(None),
+            midstream: !handshake,
+            start_ns: connection.start_ns,
+            next_exchange: 0,
+            identity: None,
+        }
+    }
+
+    /// The connection as a new one behind a change of protocol.
+    pub(super) fn handed_over(&self) -> Tracked {
+        Tracked { state: State::Detecting(None), identity: self.identity.clone(), ..*self }
+    }
+
+    /// The client's address; side A's where nobody knows who is the client.
+    pub fn client(&self) -> Endpoint {
+        if self.client == Some(Side::B) { self.b } else { self.a }
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> Endpoint {
+        if self.client == Some(Side::B) { self.a } else { self.b }
+    }
+
+    /// Its names, made when first asked for.
+    pub fn identity(&mut self, agent: &str) -> &ConnectionIdentity {
+        let (a, b, start_ns) = (self.a, self.b, self.start_ns);
+        self.identity.get_or_insert_with(|| Box::new(ConnectionIdentity::new(agent, a, b, start_ns)))
+    }
+
+    pub(super) fn is_server(&self, side: Side) -> bool {
+        self.client.is_some_and(|client| client != side)
+    }
+}
+
+/// Index of a side in pairs.
+pub(super) fn index(side: Side) -> usize {
+    match side {
+        Side::A => 0,
+        Side::B => 1,
+    }
+}
+
+/// Connections under dense ids. An id is free again only when [`Table::remove`] is called, which is after the plugin has
+/// heard of the connection's end.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: Vec<Option<Tracked>>,
+    free: Vec<u32>,
+    /// The id of the connection in each slot of the stream engine.
+    by_stream_index: Vec<u32>,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, tracked: Tracked) -> u32 {
+        let index = tracked.stream.index as usize;
+        let id = self.free.pop().unwrap_or(self.slots.len() as u32);
+        match self.slots.get_mut(id as usize) {
+            Some(slot) => *slot = Some(tracked),
+            None => self.slots.push(Some(tracked)),
+        }
+        if self.by_stream_index.len() <= index {
+            self.by_stream_index.resize(index + 1, u32::MAX);
+        }
+        self.by_stream_index[index] = id;
+        id
+    }
+
+    /// The id of a connection that the engine speaks of.
+    pub(super) fn id(&self, stream: ConnectionId) -> Option<u32> {
+        let id = *self.by_stream_index.get(stream.index as usize)?;
+        (self.get(id)?.stream == stream).then_some(id)
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<&Tracked> {
+        self.slots.get(id as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Tracked> {
+        self.slots.get_mut(id as usize)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, id: u32) {
+        if let Some(slot) = self.slots.get_mut(id as usize)
+            && slot.take().is_some()
+        {
+            self.free.push(id);
+        }
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {
+        self.slots.iter_mut().flatten()
+    }
+}

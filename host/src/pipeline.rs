@@ -1,0 +1,424 @@
+//! From capture files to published exchanges: the only file that knows every stage.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use podtap_stream::{Engine, LinkType, Packet};
+
+use crate::capture::{CaptureError, CaptureFile, Filter, FilterError};
+use crate::config::Config;
+use crate::decoder::{self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Row, Runtime, Tracked};
+use crate::event::{self, Attributes, Exchange, Loss, Peer, Redaction, Resource, Timestamp, Timing, Value};
+use crate::publish::{Outputs, PublishError};
+
+/// Bytes of a file between two reports of progress.
+const PROGRESS_STEP: u64 = 1 << 20;
+
+/// What is to be replayed.
+pub struct Replay<'a> {
+    /// Capture files; `-` is standard input.
+    pub files: &'a [PathBuf],
+    /// A packet filter in libpcap's language.
+    pub filter: Option<&'a str>,
+    /// The configuration.
+    pub config: &'a Config,
+    /// Called now and then with the bytes read so far.
+    pub progress: &'a mut dyn FnMut(u64),
+}
+
+/// What a replay did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Counted work.
+    pub totals: Vec<(&'static str, u64)>,
+    /// Counted losses.
+    pub losses: Vec<(&'static str, u64)>,
+    /// One line for each file or plugin that could not be used, or not wholly.
+    pub problems: Vec<String>,
+}
+
+/// Nothing could be done.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Events cannot be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The filter is wrong.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// WebAssembly cannot be run here.
+    #[error("decoders cannot be run on this machine: {0}")]
+    Sandbox(wasmtime::Error),
+    /// There is no decoder at all.
+    #[error("no decoder found in {}: put .wasm files there, or name a directory with --plugins", list(.0))]
+    NoDecoder(Vec<PathBuf>),
+    /// The configuration names a decoder that is not there.
+    #[error("{key}: there is no decoder `{name}`; there are: {known}")]
+    UnknownDecoder {
+        /// Key of the configuration.
+        key: String,
+        /// The decoder it names.
+        name: String,
+        /// Those that were found.
+        known: String,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Replays capture files, one after the other, each as a capture of its own.
+///
+/// # Errors
+/// When nothing could be done, or events cannot be published any more. What is wrong with a single file or plugin is in
+/// the report.
+pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
+    let config = request.config;
+    let mut filter = request.filter.map(Filter::new).transpose()?;
+    let limits = decoder::Limits {
+        memory_bytes: config.decoder.memory_bytes.0 as usize,
+        call_timeout: config.decoder.call_timeout.0,
+    };
+    let runtime = Runtime::new(limits).map_err(PipelineError::Sandbox)?;
+    let mut report = Report::default();
+    let plugins = usable_plugins(&runtime, config, &mut report.problems)?;
+    let mut status_attributes = HashMap::new();
+    for descriptor in plugins.iter().map(|plugin| &plugin.descriptor) {
+        let Some(attribute) = descriptor.status_attribute() else { continue };
+        let of_each = descriptor.protocols.iter().map(|protocol| (protocol.clone(), attribute.to_owned()));
+        status_attributes.extend(of_each);
+    }
+    outputs.set_status_attributes(&status_attributes);
+
+    let (ports, plugins) = start_plugins(&runtime, config, plugins, &mut report.problems)?;
+    let dispatch_limits = DispatchLimits {
+        batch_entries: config.decoder.batch_entries as usize,
+        batch_bytes: config.decoder.batch_bytes.0 as usize,
+        head_bytes: config.detection.head_bytes.0 as usize,
+        failures_allowed: config.decoder.failures_allowed,
+    };
+    let mut worker = Worker {
+        engine: Engine::new(config.stream.limits()),
+        dispatcher: Dispatcher::new(&runtime, plugins, ports, dispatch_limits),
+        publisher: Publisher {
+            agent: &config.agent.id,
+            resource: &config.agent.resource,
+            redaction: Redaction::new(&config.redaction.query_keys),
+            outputs,
+            failed: None,
+        },
+        packets_filtered: 0,
+    };
+    let mut read = 0;
+    for path in request.files {
+        let result = worker.file(path, filter.as_mut(), &mut |bytes| (request.progress)(read + bytes));
+        read += match result {
+            Ok(bytes) => bytes,
+            Err(FileError::Publish(error)) => return Err(error.into()),
+            Err(FileError::File(problem)) => {
+                report.problems.push(format!("{}: {problem}", name(path)));
+                0
+            }
+        };
+    }
+    worker.publisher.outputs.finish()?;
+    worker.count(&mut report);
+    Ok(report)
+}
+
+fn name(path: &Path) -> Cow<'_, str> {
+    if path == Path::new("-") { "standard input".into() } else { path.to_string_lossy() }
+}
+
+/// The plugins of the search path, with their configuration.
+fn usable_plugins(
+    runtime: &Runtime,
+    config: &Config,
+    problems: &mut Vec<String>,
+) -> Result<Vec<decoder::Plugin>, PipelineError> {
+    let path = decoder::search_path(&config.plugins.directories);
+    let decoder::Loaded { mut plugins, refused } = decoder::load(runtime, &path);
+    problems.extend(refused.iter().map(|(path, error)| format!("{}: {error}", path.display())));
+    for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
+        problems.push(format!("{}: is not a directory of plugins", directory.display()));
+    }
+    if plugins.is_empty() {
+        if let Some(problem) = problems.first() {
+            tracing::error!("{problem}");
+        }
+        return Err(PipelineError::NoDecoder(path));
+    }
+    for name in config.plugins.config.keys() {
+        find(&plugins, "plugins.config", name)?;
+    }
+    for plugin in &mut plugins {
+        if let Some(section) = config.plugins.config.get(&plugin.descriptor.name) {
+            plugin.set_config(serde_json::Value::Object(section.clone()).to_string());
+        }
+    }
+    Ok(plugins)
+}
+
+fn find(plugins: &[decoder::Plugin], key: &str, name: &str) -> Result<usize, PipelineError> {
+    let names = || plugins.iter().map(|plugin| plugin.descriptor.name.as_str());
+    names().position(|known| known == name).ok_or_else(|| PipelineError::UnknownDecoder {
+        key: key.to_owned(),
+        name: name.to_owned(),
+        known: names().collect::<Vec<_>>().join(", "),
+    })
+}
+
+type Started = (BTreeMap<u16, usize>, Vec<(decoder::Plugin, decoder::Instance)>);
+
+/// An instance of each plugin, and the configured ports by index of their plugin.
+fn start_plugins(
+    runtime: &Runtime,
+    config: &Config,
+    mut plugins: Vec<decoder::Plugin>,
+    problems: &mut Vec<String>,
+) -> Result<Started, PipelineError> {
+    if plugins.len() > decoder::MAX_PLUGINS {
+        problems.push(format!("{} decoders found; the first {} are used", plugins.len(), decoder::MAX_PLUGINS));
+        plugins.truncate(decoder::MAX_PLUGINS);
+    }
+    let mut started = Vec::new();
+    for plugin in plugins {
+        match runtime.instance(&plugin) {
+            Ok(instance) => started.push((plugin, instance)),
+            Err(error) => problems.push(format!("{}: {error}", plugin.path.display())),
+        }
+    }
+    let ports = config.detection.ports.iter().map(|(&port, name)| {
+        let names = || started.iter().map(|(plugin, _)| plugin.descriptor.name.as_str());
+        let known = || names().collect::<Vec<_>>().join(", ");
+        let key = || format!("detection.ports.{port}");
+        let unknown = || PipelineError::UnknownDecoder { key: key(), name: name.clone(), known: known() };
+        names().position(|known| known == name).map(|index| (port, index)).ok_or_else(unknown)
+    });
+    Ok((ports.collect::<Result<_, _>>()?, started))
+}
+
+/// One thread's way from packets to exchanges.
+struct Worker<'r, 'o> {
+    engine: Engine,
+    dispatcher: Dispatcher<'r>,
+    publisher: Publisher<'o>,
+    packets_filtered: u64,
+}
+
+enum FileError {
+    /// Of this file; what was read of it is published.
+    File(String),
+    Publish(PublishError),
+}
+
+impl Worker<'_, '_> {
+    /// Replays one file to its end, or as far as it can be read. Gives the bytes read.
+    fn file(
+        &mut self,
+        path: &Path,
+        filter: Option<&mut Filter>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<u64, FileError> {
+        let mut file = CaptureFile::open(path).map_err(|error| FileError::File(error.to_string()))?;
+        let result = self.packets(&mut file, filter, progress);
+        // Whatever happened to the file, what was decoded of it is to be seen.
+        self.engine.finish(&mut self.dispatcher);
+        self.dispatcher.flush(&mut self.engine, &mut |tracked, descriptor, row| {
+            self.publisher.take(tracked, descriptor, row);
+        });
+        if let Some(error) = self.publisher.failed.take() {
+            return Err(FileError::Publish(error));
+        }
+        result.map(|()| file.position())
+    }
+
+    fn packets(
+        &mut self,
+        file: &mut CaptureFile,
+        mut filter: Option<&mut Filter>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), FileError> {
+        let file_error = |error: CaptureError| FileError::File(error.to_string());
+        let mut next_progress = PROGRESS_STEP;
+        let mut unknown: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut seen = 0_u32;
+        loop {
+            // Progress is looked at now and then only: it costs a call.
+            seen = seen.wrapping_add(1);
+            if seen % 1024 == 0 && file.position() >= next_progress {
+                next_progress = file.position() + PROGRESS_STEP;
+                progress(file.position());
+            }
+            let Some(record) = file.next_record().map_err(file_error)? else { break };
+            if let Some(filter) = &mut filter {
+                match filter.passes(record.link_type, record.data) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.packets_filtered += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(FileError::File(error.to_string())),
+                }
+            }
+            let link_type = LinkType::from_number(record.link_type);
+            if let LinkType::Unknown(number) = link_type {
+                *unknown.entry(number).or_default() += 1;
+            }
+            let packet =
+                Packet { link_type, time_ns: record.time_ns, data: record.data, original_len: record.original_len };
+            self.engine.packet(&packet, &mut self.dispatcher);
+            self.dispatcher.after_packet(&mut self.engine, &mut |tracked, descriptor, row| {
+                self.publisher.take(tracked, descriptor, row);
+            });
+            if self.publisher.failed.is_some() {
+                return Ok(());
+            }
+        }
+        progress(file.position());
+        match unknown.first_key_value() {
+            None => Ok(()),
+            Some((number, packets)) => Err(FileError::File(format!(
+                "has {packets} packets of link type {number}, which podtap does not read; capture on an Ethernet, \
+                 loopback, `any` or IP interface (all link types: tcpdump.org/linktypes.html)"
+            ))),
+        }
+    }
+
+    /// Totals and named losses. Every packet, and every byte of payload, is in one of them.
+    fn count(&self, report: &mut Report) {
+        let stream = self.engine.counters();
+        let DispatchCounters {
+            bytes_decoded,
+            bytes_undetected,
+            bytes_failed,
+            bytes_undecoded,
+            connections_detected,
+            connections_undetected,
+            connections_blamed,
+            failures_trap,
+            failures_deadline,
+            failures_memory,
+            failures_output,
+            plugins_given_up,
+            exchanges,
+        } = *self.dispatcher.counters();
+        report.totals = vec![
+            ("exchanges", exchanges),
+            ("packets", stream.packets + self.packets_filtered),
+            ("packets_tracked", stream.packets_tracked),
+            ("connections", stream.connections_total),
+            ("connections_detected", connections_detected),
+            ("payload_bytes", stream.bytes),
+            ("payload_bytes_decoded", bytes_decoded),
+            ("payload_bytes_skipped", stream.bytes_skipped),
+        ];
+        report.losses = vec![
+            ("packets_filtered", self.packets_filtered),
+            ("packets_ignored", stream.packets_ignored),
+            ("packets_not_tcp", stream.packets_not_tcp),
+            ("packets_unknown_link", stream.packets_unknown_link),
+            ("packets_malformed", stream.packets_malformed),
+            ("packets_truncated", stream.packets_truncated),
+            ("packets_fragment", stream.packets_fragment),
+            ("packets_stray", stream.packets_stray),
+            ("payload_bytes_ignored", stream.bytes_ignored),
+            ("payload_bytes_duplicate", stream.bytes_duplicate),
+            ("payload_bytes_conflicting", stream.bytes_conflicting),
+            ("payload_bytes_out_of_window", stream.bytes_out_of_window),
+            ("payload_bytes_abandoned", stream.bytes_abandoned),
+            ("payload_bytes_undetected", bytes_undetected),
+            ("payload_bytes_undecoded", bytes_undecoded),
+            ("payload_bytes_in_failed_calls", bytes_failed),
+            ("gap_bytes", stream.bytes_gap),
+            ("gaps", stream.gaps),
+            ("connections_evicted", stream.connections_evicted),
+            ("connections_undetected", connections_undetected),
+            ("connections_blamed", connections_blamed),
+            ("decoder_traps", failures_trap),
+            ("decoder_deadlines", failures_deadline),
+            ("decoder_memory_breaches", failures_memory),
+            ("decoder_invalid_outputs", failures_output),
+            ("decoders_given_up", plugins_given_up),
+        ];
+    }
+}
+
+/// Puts exchanges in their envelope and publishes them.
+struct Publisher<'o> {
+    agent: &'o str,
+    resource: &'o Resource,
+    redaction: Redaction,
+    outputs: &'o mut Outputs,
+    /// Why nothing can be published any more.
+    failed: Option<PublishError>,
+}
+
+impl Publisher<'_> {
+    fn take(&mut self, tracked: &mut Tracked, descriptor: &Descriptor, row: Row<'_>) {
+        if self.failed.is_some() {
+            return;
+        }
+        let Row { protocol, outcome, times, sizes, texts, attributes, truncated, .. } = row;
+        let [request_start, request_end, response_start, response_end] = times;
+        let [request_bytes, response_bytes, lost_bytes] = sizes;
+        let (request_seen, response_seen) = (request_start != 0, response_start != 0);
+        let time = if request_seen { request_start } else { response_start };
+        let offset = |moment: u64| (moment != 0).then(|| moment.saturating_sub(time));
+
+        let [operation, target, summary] = texts.map(|text| (!text.is_empty()).then_some(Cow::Borrowed(text)));
+        let summary = summary.or_else(|| match (&operation, &target) {
+            (Some(operation), Some(target)) => Some(format!("{operation} {target}").into()),
+            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+        });
+        let mut named = Vec::with_capacity(attributes.len());
+        for (index, value) in attributes {
+            let attribute = &descriptor.attributes[index];
+            let value = match value {
+                Value::Text(Cow::Borrowed(text)) if attribute.is_query => Value::Text(self.redaction.query(text)),
+                value => value,
+            };
+            named.push((Cow::Borrowed(attribute.name.as_str()), value));
+        }
+
+        let number = tracked.next_exchange;
+        tracked.next_exchange = number.wrapping_add(1);
+        let (client, server, midstream) = (tracked.client(), tracked.server(), tracked.midstream);
+        let identity = tracked.identity(self.agent);
+        let exchange = Exchange {
+            id: identity.exchange_id(number),
+            time: Timestamp(time),
+            duration: if request_seen { offset(response_end) } else { None },
+            timing: Timing {
+                request_end: offset(request_end),
+                response_start: offset(response_start),
+                response_end: offset(response_end),
+            },
+            protocol: Cow::Borrowed(&descriptor.protocols[protocol]),
+            decoder: Cow::Borrowed(&descriptor.label),
+            operation,
+            target,
+            summary,
+            outcome,
+            client: Peer {
+                address: client.address,
+                port: client.port,
+                bytes: request_seen.then_some(request_bytes),
+            },
+            server: Peer {
+                address: server.address,
+                port: server.port,
+                bytes: response_seen.then_some(response_bytes),
+            },
+            vantage: None,
+            connection: event::Connection { id: Cow::Borrowed(&identity.id), exchange: number, midstream },
+            loss: (lost_bytes > 0 || truncated)
+                .then_some(Loss { gap_bytes: (lost_bytes > 0).then_some(lost_bytes), truncated }),
+            attributes: Attributes(named),
+            resource: Cow::Borrowed(self.resource),
+        };
+        self.failed = self.outputs.publish(&exchange).err();
+    }
+}

@@ -1,0 +1,39 @@
+//! Events one after the other, for programs: JSON Lines, or MessagePack maps without anything between them.
+
+use super::{Delivery, Output, PublishError, Sink};
+use crate::event::{Encoder, Exchange, Format};
+
+/// Writes events to a file or standard output.
+pub struct EventStream {
+    sink: Sink,
+    encoder: Encoder,
+    written: u64,
+}
+
+impl EventStream {
+    pub(crate) fn new(sink: Sink, format: Format) -> EventStream {
+        EventStream { sink, encoder: Encoder::new(format), written: 0 }
+    }
+}
+
+impl Output for EventStream {
+    fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError> {
+        let bytes = self.encoder.encode(exchange)?;
+        self.sink.write(bytes)?;
+        if self.encoder.format() == Format::Json {
+            self.sink.write(b"\n")?;
+        }
+        if self.sink.is_terminal {
+            self.sink.flush()?;
+        }
+        self.written += 1;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Delivery, PublishError> {
+        match self.sink.flush() {
+            Ok(()) | Err(PublishError::ReaderGone) => Ok(Delivery { delivered: self.written, ..Delivery::default() }),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What a run saw, in a table: exchanges by protocol, operation and outcome with percentiles of their durations, and
+//! every loss by name.
+//!
+//! Memory is bounded whatever the traffic holds: beyond [`MAX_ROWS`] combinations, exchanges are counted under `other`.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+
+use hdrhistogram::Histogram;
+
+use crate::event::{Exchange, Outcome};
+use crate::publish::{Bytes, Delivery, DisplayDuration, Printable};
+
+/// Combinations of protocol, operation and outcome that get a row; a row takes about 13 kB.
+const MAX_ROWS: usize = 256;
+/// Stands for protocol and operation beyond [`MAX_ROWS`].
+const OTHER: &str = "other";
+/// Letters of an operation or protocol that are shown.
+const MAX_NAME: usize = 32;
+
+/// One array element an outcome, in the order of [`OUTCOMES`].
+type Rows = [Option<Box<Row>>; 5];
+
+const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Error, Outcome::NoResponse, Outcome::Aborted, Outcome::Unmatched];
+
+/// Counts exchanges.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// By protocol, then by operation (empty: none). Nested, so that a look-up needs no key of its own.
+    protocols: HashMap<Box<str>, HashMap<Box<str>, Rows>>,
+    other: Rows,
+    rows: usize,
+    exchanges: u64,
+}
+
+#[derive(Debug)]
+struct Row {
+    count: u64,
+    durations: Histogram<u32>,
+}
+
+impl Row {
+    fn new() -> Option<Box<Row>> {
+        // From a microsecond (less is not told apart) to an hour (more counts as an hour), two digits that count.
+        let durations = Histogram::new_with_bounds(1_000, 3_600_000_000_000, 2).ok()?;
+        Some(Box::new(Row { count: 0, durations }))
+    }
+
+    fn record(&mut self, duration_ns: Option<u64>) {
+        self.count += 1;
+        if let Some(ns) = duration_ns {
+            self.durations.saturating_record(ns);
+        }
+    }
+}
+
+impl Summary {
+    /// Counts an exchange. Allocates only for a combination that was not there before.
+    pub fn record(&mut self, exchange: &Exchange<'_>) {
+        self.exchanges += 1;
+        let operation = exchange.operation.as_deref().unwrap_or_default();
+        let outcome = OUTCOMES.iter().position(|outcome| *outcome == exchange.outcome).unwrap_or_default();
+        let known = self.protocols.get_mut(&*exchange.protocol).and_then(|operations| operations.get_mut(operation));
+        if let Some(Some(row)) = known.map(|rows| rows[outcome].as_mut()) {
+            return row.record(exchange.duration);
+        }
+        let rows = if self.rows < MAX_ROWS {
+            self.rows += 1;
+            let operations = self.protocols.entry((&*exchange.protocol).into()).or_default();
+            operations.entry(operation.into()).or_default()
+        } else {
+            &mut self.other
+        };
+        if rows[outcome].is_none() {
+            rows[outcome] = Row::new();
+        }
+        if let Some(row) = &mut rows[outcome] {
+            row.record(exchange.duration);
+        }
+    }
+
+    /// Exchanges counted.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges
+    }
+
+    /// The table, with totals, losses and deliveries given by name. Of losses, only what is not zero is shown.
+    pub fn table(&self, totals: &[(&str, u64)], losses: &[(&str, u64)], delivery: Option<&Delivery>) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_table(&mut out, totals, losses, delivery);
+        out
+    }
+
+    fn write_table(
+        &self,
+        out: &mut String,
+        totals: &[(&str, u64)],
+        losses: &[(&str, u64)],
+        delivery: Option<&Delivery>,
+    ) -> fmt::Result {
+        let mut lines = self.lines();
+        if !lines.is_empty() {
+            let header = ["protocol", "operation", "outcome", "count", "p50", "p95", "p99"].map(str::to_owned);
+            lines.insert(0, header);
+            write_aligned(out, &lines)?;
+            out.push('\n');
+        }
+        let named = |(name, count): &(&str, u64)| (name.replace('_', " "), *count);
+        let counted_here = [("exchanges".to_owned(), self.exchanges)];
+        // Totals may count exchanges too: shown where that differs.
+        let totals = totals.iter().map(named).filter(|total| !counted_here.contains(total));
+        write_counts(out, &counted_here.iter().cloned().chain(totals).collect::<Vec<_>>())?;
+        let failed = delivery.into_iter().flat_map(|delivery| &delivery.failed);
+        let failed = failed.map(|(reason, count)| (format!("not delivered: {}", reason.replace('_', " ")), *count));
+        let lost: Vec<_> = losses.iter().map(named).chain(failed).filter(|(_, count)| *count > 0).collect();
+        if !lost.is_empty() {
+            out.push_str("\nlost or left out\n");
+            write_counts(out, &lost)?;
+        }
+        Ok(())
+    }
+
+    /// By protocol, then the most frequent first; `other` last.
+    fn lines(&self) -> Vec<[String; 7]> {
+        let mut rows: Vec<_> = self
+            .protocols
+            .iter()
+            .flat_map(|(protocol, operations)| {
+                operations.iter().flat_map(move |(operation, rows)| present(protocol, operation, rows))
+            })
+            .collect();
+        rows.sort_by(|(p1, o1, i1, row1), (p2, o2, i2, row2)| (p1, row2.count, o1, i1).cmp(&(p2, row1.count, o2, i2)));
+        rows.extend(present(OTHER, OTHER, &self.other));
+        rows.into_iter()
+            .map(|(protocol, operation, outcome, row)| {
+                let percentile = |quantile| match row.durations.len() {
+                    0 => "-".to_owned(),
+                    _ => DisplayDuration(row.durations.value_at_quantile(quantile)).to_string(),
+                };
+                let outcome = OUTCOMES[outcome].name().to_owned();
+                let [p50, p95, p99] = [0.5, 0.95, 0.99].map(percentile);
+                [name(protocol), name(operation), outcome, row.count.to_string(), p50, p95, p99]
+            })
+            .collect()
+    }
+}
+
+fn present<'a>(
+    protocol: &'a str,
+    operation: &'a str,
+    rows: &'a Rows,
+) -> impl Iterator<Item = (&'a str, &'a str, usize, &'a Row)> {
+    let rows = rows.iter().enumerate();
+    rows.filter_map(move |(outcome, row)| row.as_deref().map(|row| (protocol, operation, outcome, row)))
+}
+
+/// A name from traffic, fit for a terminal.
+fn name(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    let mut shown: String = Printable(text).to_string();
+    if let Some((end, _)) = shown.char_indices().nth(MAX_NAME) {
+        shown.truncate(end);
+        shown.push('…');
+    }
+    shown
+}
+
+/// A line a count; bytes also as people read them.
+fn write_counts(out: &mut String, counts: &[(String, u64)]) -> fmt::Result {
+    let digits = counts.iter().map(|(_, count)| count.to_string().len()).max().unwrap_or_default();
+    for (name, count) in counts {
+        match name.contains("bytes") && *count >= 1000 {
+            true => writeln!(out, "{count:>digits$}  {name} ({})", Bytes(*count))?,
+            false => writeln!(out, "{count:>digits$}  {name}")?,
+        }
+    }
+    Ok(())
+}
+
+/// Names to the left, numbers to the right.
+fn write_aligned(out: &mut String, lines: &[[String; 7]]) -> fmt::Result {
+    let mut widths = [0; 7];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for line in lines {
+        for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
+            let gap = if column == 0 { "" } else { "  " };
+            match column {
+                0..3 => write!(out, "{gap}{cell:<width$}")?,
+                _ => write!(out, "{gap}{cell:>width$}")?,
+            }
+        }
+        out.push('\n');
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::example_event;
+
+    fn record(summary: &mut Summary, operation: &str, outcome: Outcome, ms: Option<u64>) {
+        let mut exchange = example_event();
+        exchange.operation = (!operation.is_empty()).then(|| operation.to_owned().into());
+        exchange.outcome = outcome;
+        exchange.duration = ms.map(|ms| ms * 1_000_000);
+        summary.record(&exchange);
+    }
+
+    #[test]
+    fn the_table_has_a_row_a_combination_and_names_what_is_not_zero() {
+        let mut summary = Summary::default();
+        for ms in 1..=100 {
+            record(&mut summary, "GET", Outcome::Ok, Some(ms));
+        }
+        record(&mut summary, "POST", Outcome::Error, Some(7));
+        record(&mut summary, "POST", Outcome::NoResponse, None);
+        record(&mut summary, "", Outcome::Unmatched, None);
+        let delivery = Delivery { delivered: 100, failed: [("message_timed_out".to_owned(), 3)].into() };
+        let table = summary.table(
+            &[("exchanges", 103), ("packets", 1234), ("payload_bytes", 123_456)],
+            &[("gap_bytes", 1460), ("packets_malformed", 0)],
+            Some(&delivery),
+        );
+        let expected = "\
+protocol  operation  outcome      count     p50     p95     p99
+http      GET        ok             100  50.0ms  95.4ms  99.0ms
+http      -          unmatched        1       -       -       -
+http      POST       error            1  7.01ms  7.01ms  7.01ms
+http      POST       no_response      1       -       -       -
+
+   103  exchanges
+  1234  packets
+123456  payload bytes (123kB)
+
+lost or left out
+1460  gap bytes (1.46kB)
+   3  not delivered: message timed out
+";
+        assert_eq!(table, expected, "\n{table}");
+    }
+
+    #[test]
+    fn a_run_without_anything_says_so() {
+        assert_eq!(Summary::default().table(&[("packets", 0)], &[("gaps", 0)], None), "0  exchanges\n0  packets\n");
+    }
+
+    #[test]
+    fn rows_are_bounded_and_what_is_beyond_is_counted_together() {
+        let mut summary = Summary::default();
+        for number in 0..MAX_ROWS + 50 {
+            record(&mut summary, &format!("OP{number}"), Outcome::Ok, Some(1));
+        }
+        let lines = summary.lines();
+        assert_eq!(lines.len(), MAX_ROWS + 1);
+        assert_eq!(lines[MAX_ROWS][..4], ["other", "other", "ok", "50"]);
+    }
+
+    #[test]
+    fn names_from_traffic_are_fit_for_a_terminal() {
+        assert_eq!(name("\x1b[2J"), "\\u{1b}[2J");
+        assert_eq!(name(&"A".repeat(100)).chars().count(), MAX_NAME + 1);
+    }
+}

@@ -1,0 +1,295 @@
+//! How segments become chunks and gaps in stream order.
+//!
+//! # When a hole becomes a gap
+//! - The other side acknowledged all of it *and* something waits behind it. An acknowledgement alone declares nothing:
+//!   captures reorder, and the data may be the next packet.
+//! - The other side sends payload that acknowledges bytes not seen: they are declared lost before that payload is handed
+//!   on, so that no answer comes before its question. Bias: where the capture turns round question and answer, the
+//!   question is lost. A single byte with nothing behind it is taken for a FIN that was not captured, and waits.
+//! - The bounds on what waits behind it are reached, or the time for it is over ([`crate::Limits`]).
+//! - The snaplen cut it, and all before it is there.
+//! - The connection ends.
+//!
+//! # Overlaps
+//! The first byte captured for a position counts (see `assembler`). What was handed on is not kept, so only bytes that
+//! still wait can be compared.
+
+use crate::assembler::{Assembler, Content, Piece, Run};
+use crate::connection::Side;
+use crate::engine::{Chunk, Gap, GapReason};
+use crate::stream::{Origin, PLAUSIBLE_DISTANCE};
+use crate::tcp::Segment;
+use crate::tracked::{Emit, Tracked};
+
+impl Tracked {
+    /// Takes payload and FIN of a segment.
+    pub(crate) fn receive(&mut self, side: Side, segment: &Segment<'_>, emit: &mut Emit<'_>) {
+        let captured = segment.payload.len() as u64;
+        let length = segment.payload_len();
+        let stream = self.stream_mut(side);
+        let mut offset = stream.offset(segment.seq);
+        if stream.origin == Origin::Guessed && offset >= 0 && (length > 0 || segment.fin) {
+            // A guess from a keep-alive probe is one less than the truth, and a wild one is none.
+            if (offset == 1 || offset > PLAUSIBLE_DISTANCE) && stream.untouched() {
+                stream.begin(segment.seq, Origin::Known);
+                offset = 0;
+            }
+            stream.origin = Origin::Known;
+        }
+        if offset.abs() > PLAUSIBLE_DISTANCE {
+            if !stream.resynchronises(segment.seq, segment.seq.after(length)) {
+                emit.counters.bytes_out_of_window += captured;
+                return;
+            }
+            let target = stream.position + stream.forward(segment.seq);
+            while self.stream(side).position < target {
+                let stop = self.stream(side).hole_end().map_or(target, |end| end.min(target));
+                self.give_up(side, stop, GapReason::BufferLimit, emit);
+            }
+            offset = self.stream(side).offset(segment.seq);
+        }
+
+        let stream = self.stream_mut(side);
+        let behind = (-offset).max(0).unsigned_abs();
+        let ahead = offset.max(0).unsigned_abs();
+        let start = stream.position + ahead;
+        if segment.fin && behind <= length {
+            stream.set_fin(start + (length - behind));
+        }
+        if length == 0 {
+            self.reach_fin(side, emit);
+            return;
+        }
+        let (old, mut bytes) = Run::Captured(segment.payload).split_at(behind);
+        emit.counters.bytes_duplicate += old.captured();
+        let mut cut = Run::Cut(segment.cut.saturating_sub(behind.saturating_sub(captured)));
+        if let Some(fin) = self.stream(side).fin() {
+            let (within, beyond) = bytes.split_at(fin.saturating_sub(start));
+            emit.counters.bytes_out_of_window += beyond.captured();
+            (cut, _) = cut.split_at(fin.saturating_sub(start + within.len()));
+            bytes = within;
+        }
+        let cut_start = start + bytes.len();
+        self.place(side, start, bytes, emit);
+        self.place(side, cut_start, cut, emit);
+        self.reach_fin(side, emit);
+    }
+
+    /// Declares the hole of a side that the other side acknowledged, if something waits behind it.
+    pub(crate) fn settle(&mut self, side: Side, emit: &mut Emit<'_>) {
+        while let Some(end) = self.stream(side).hole_end()
+            && end <= self.stream(side).acked
+        {
+            self.give_up(side, end, GapReason::Acknowledged, emit);
+        }
+    }
+
+    /// Declares the holes that have waited since `before_ns`.
+    pub(crate) fn give_up_stale(&mut self, before_ns: u64, emit: &mut Emit<'_>) {
+        for side in [Side::A, Side::B] {
+            while let Some(end) = self.stream(side).hole_end() {
+                if self.stream(side).waiting.as_ref().and_then(|waiting| waiting.front_time_ns()) > Some(before_ns) {
+                    break;
+                }
+                self.give_up(side, end, GapReason::Timeout, emit);
+            }
+        }
+    }
+
+    /// Hands on all that waits, and declares all holes.
+    pub(crate) fn flush(&mut self, emit: &mut Emit<'_>) {
+        for side in [Side::A, Side::B] {
+            loop {
+                let stream = self.stream(side);
+                if let Some(end) = stream.acknowledged_loss() {
+                    self.give_up(side, end, GapReason::Acknowledged, emit);
+                } else if let Some(end) = stream.hole_end() {
+                    self.give_up(side, end, GapReason::ConnectionEnd, emit);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Hands on or keeps a run that begins at `start`.
+    fn place(&mut self, side: Side, mut start: u64, mut run: Run<'_>, emit: &mut Emit<'_>) {
+        while run.len() > 0 {
+            let stream = self.stream_mut(side);
+            if start < stream.position {
+                // What waited there has been handed on meanwhile.
+                let (old, rest) = run.split_at(stream.position - start);
+                emit.counters.bytes_duplicate += old.captured();
+                start += old.len();
+                run = rest;
+                continue;
+            }
+            if start == stream.position {
+                return self.place_next(side, run, emit);
+            }
+            let waiting = stream.waiting.as_deref();
+            let hole_end = waiting.and_then(Assembler::front_start).map_or(start, |front| front.min(start));
+            if stream.acked >= hole_end {
+                self.give_up(side, hole_end, GapReason::Acknowledged, emit);
+            } else if fits(waiting, run, emit) {
+                return self.keep(side, start, run, emit);
+            } else {
+                self.give_up(side, hole_end, GapReason::BufferLimit, emit);
+            }
+        }
+    }
+
+    /// Hands on a run that is next in order, and what it connects to.
+    fn place_next(&mut self, side: Side, mut run: Run<'_>, emit: &mut Emit<'_>) {
+        self.settle_dependence(side, emit);
+        if self.stream(side).waiting.is_none() {
+            return self.hand_on(side, run, emit.time_ns, emit);
+        }
+        if let Run::Captured(_) = run
+            && let stream = self.stream_mut(side)
+            && let Some(waiting) = &mut stream.waiting
+        {
+            let cost = waiting.cost();
+            waiting.make_room(stream.position, stream.position + run.len());
+            *emit.waiting_cost = *emit.waiting_cost + waiting.cost() - cost;
+        }
+        while run.len() > 0 {
+            let stream = self.stream_mut(side);
+            let position = stream.position;
+            let piece = stream.waiting.as_mut().and_then(|waiting| waiting.pop_at(position));
+            match piece {
+                Some(piece) => {
+                    let (overlap, rest) = run.split_at(piece.end - piece.start);
+                    emit.counters.bytes_duplicate += overlap.captured();
+                    emit.counters.bytes_conflicting += piece.conflicts(position, overlap);
+                    run = rest;
+                    self.hand_on_piece(side, piece, emit);
+                }
+                None => {
+                    let front = stream.waiting.as_ref().and_then(|waiting| waiting.front_start());
+                    let (next, rest) = run.split_at(front.map_or(u64::MAX, |front| front - position));
+                    run = rest;
+                    self.hand_on(side, next, emit.time_ns, emit);
+                }
+            }
+        }
+        self.drain(side, emit);
+    }
+
+    /// Keeps a run that lies behind a hole.
+    fn keep(&mut self, side: Side, start: u64, run: Run<'_>, emit: &mut Emit<'_>) {
+        let stream = self.stream_mut(side);
+        let waiting = stream.waiting.get_or_insert_default();
+        let cost = waiting.cost();
+        let done = waiting.insert(start, run, stream.skip_until, emit.time_ns);
+        *emit.waiting_cost = *emit.waiting_cost + waiting.cost() - cost;
+        emit.counters.bytes_buffered += done.buffered;
+        emit.counters.bytes_skipped += done.skipped;
+        emit.counters.bytes_duplicate += done.duplicate;
+        emit.counters.bytes_conflicting += done.conflicting;
+    }
+
+    /// Declares the bytes before `end` lost, then hands on what waited for them.
+    fn give_up(&mut self, side: Side, end: u64, reason: GapReason, emit: &mut Emit<'_>) {
+        self.lose(side, end - self.stream(side).position, reason, emit);
+        if self.stream(side).waiting.is_some() {
+            self.settle_dependence(side, emit);
+            self.drain(side, emit);
+        }
+        self.reach_fin(side, emit);
+    }
+
+    /// Before payload of `side` is handed on: declares lost what it acknowledges of the other side and was not seen.
+    fn settle_dependence(&mut self, side: Side, emit: &mut Emit<'_>) {
+        let other = side.other();
+        while self.stream(other).acked > self.stream(other).position
+            && let Some(end) = self.stream(other).acknowledged_loss()
+        {
+            let end = self.stream(other).hole_end().map_or(end, |hole_end| hole_end.min(end));
+            self.lose(other, end - self.stream(other).position, GapReason::Acknowledged, emit);
+            self.drain(other, emit);
+            self.reach_fin(other, emit);
+        }
+    }
+
+    /// Hands on the pieces that are next in order.
+    fn drain(&mut self, side: Side, emit: &mut Emit<'_>) {
+        loop {
+            let stream = self.stream_mut(side);
+            let Some(waiting) = &mut stream.waiting else { return };
+            let Some(piece) = waiting.pop_at(stream.position) else {
+                if waiting.pieces() == 0 {
+                    stream.waiting = None;
+                }
+                return;
+            };
+            self.hand_on_piece(side, piece, emit);
+        }
+    }
+
+    /// Hands on a piece that was taken from those that wait.
+    fn hand_on_piece(&mut self, side: Side, piece: Piece, emit: &mut Emit<'_>) {
+        *emit.waiting_cost -= piece.cost();
+        match &piece.content {
+            Content::Data(bytes) => {
+                emit.counters.bytes_buffered -= bytes.len() as u64;
+                self.hand_on(side, Run::Captured(bytes), piece.time_ns, emit);
+            }
+            Content::Cut => self.hand_on(side, Run::Cut(piece.end - piece.start), piece.time_ns, emit),
+            Content::Skipped => self.stream_mut(side).advance(piece.end - piece.start),
+        }
+    }
+
+    /// Hands on a run that begins at the stream's position, as far as it is wanted.
+    fn hand_on(&mut self, side: Side, run: Run<'_>, time_ns: u64, emit: &mut Emit<'_>) {
+        let mut bytes = match run {
+            Run::Cut(length) => return self.lose(side, length, GapReason::Snaplen, emit),
+            Run::Captured(bytes) => bytes,
+        };
+        let stream = self.stream_mut(side);
+        if stream.skip_until > stream.position {
+            let unwanted = stream.skip_until - stream.position;
+            let (skipped, wanted) = run.split_at(unwanted);
+            stream.advance(skipped.len());
+            emit.counters.bytes_skipped += skipped.len();
+            let Run::Captured(wanted) = wanted else { return };
+            bytes = wanted;
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        let position = self.stream(side).position;
+        self.stream_mut(side).advance(bytes.len() as u64);
+        emit.counters.bytes_delivered += bytes.len() as u64;
+        self.open(emit);
+        emit.sink.data(self.id, side, Chunk { position, time_ns, bytes });
+    }
+
+    /// Declares the next `length` bytes lost.
+    fn lose(&mut self, side: Side, length: u64, reason: GapReason, emit: &mut Emit<'_>) {
+        if length == 0 {
+            return;
+        }
+        let position = self.stream(side).position;
+        self.stream_mut(side).advance(length);
+        emit.counters.bytes_gap += length;
+        emit.counters.gaps += 1;
+        self.open(emit);
+        emit.sink.gap(self.id, side, Gap { position, length, time_ns: emit.time_ns, reason });
+    }
+
+    fn reach_fin(&mut self, side: Side, emit: &mut Emit<'_>) {
+        let stream = self.stream(side);
+        if !stream.ended && stream.fin() == Some(stream.position) {
+            self.end(side, emit);
+        }
+    }
+}
+
+/// Is there room for one more run? The bounds may be passed by the pieces of one run that fills several holes.
+fn fits(waiting: Option<&Assembler>, run: Run<'_>, emit: &Emit<'_>) -> bool {
+    let (pieces, bytes) = waiting.map_or((0, 0), |waiting| (waiting.pieces(), waiting.bytes()));
+    pieces < emit.limits.side_buffer_segments as usize
+        && bytes + run.captured() <= u64::from(emit.limits.side_buffer_bytes)
+        && *emit.waiting_cost + Assembler::cost_of(run) <= emit.limits.total_buffer_bytes
+}

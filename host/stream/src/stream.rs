@@ -1,0 +1,195 @@
+//! One direction of a connection: how sequence numbers map to stream positions, and what is known of its progress.
+//!
+//! Pure bookkeeping: nothing is handed on from here (see `delivery`).
+
+use crate::assembler::Assembler;
+use crate::seq::Seq;
+use crate::tcp::Segment;
+
+/// A sequence number farther than this from the next one expected is held to be garbage, not a hole: 64 MiB, the largest
+/// receive buffer met in practice. The bias: after a capture loss of more than this the first segment is given up, too
+/// (see [`Stream::resynchronises`]); in return no single packet declares a gap of gigabytes.
+pub(crate) const PLAUSIBLE_DISTANCE: i64 = 64 << 20;
+
+/// The window shift assumed where no handshake was seen; the one of Linux by default.
+const USUAL_WINDOW_SCALE: u8 = 7;
+
+/// The least window assumed for a RST: one that was advertised before the last packets may be stale.
+const MIN_WINDOW: u32 = 65_535;
+
+/// No FIN yet.
+const NO_FIN: u64 = u64::MAX;
+
+/// One direction.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// All before this stream position was handed on, skipped or declared lost.
+    pub(crate) position: u64,
+    /// The receiver has all before this position; 0 or behind `position` if it never said so.
+    pub(crate) acked: u64,
+    /// Bytes before this position are not wanted.
+    pub(crate) skip_until: u64,
+    /// Position of the FIN.
+    fin: u64,
+    /// What waits behind a hole; `None` when nothing does.
+    pub(crate) waiting: Option<Box<Assembler>>,
+    /// Sequence number at `position`.
+    next: Seq,
+    /// End of the last segment that was implausibly far away.
+    strange: Option<Seq>,
+    /// The window that this side last advertised, in bytes.
+    window: u32,
+    window_scale: u8,
+    /// How well `next` is known.
+    pub(crate) origin: Origin,
+    /// The FIN was reached in order.
+    pub(crate) ended: bool,
+}
+
+/// How the sequence number of position 0 was learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Not yet.
+    Unknown,
+    /// From a segment without payload or an acknowledgement in mid-connection. A keep-alive probe is one less than the
+    /// truth, and some stacks send nonsense.
+    Guessed,
+    /// From a SYN, or from payload.
+    Known,
+}
+
+impl Stream {
+    pub(crate) fn new() -> Stream {
+        Stream {
+            position: 0,
+            acked: 0,
+            skip_until: 0,
+            fin: NO_FIN,
+            waiting: None,
+            next: Seq(0),
+            strange: None,
+            window: 0,
+            window_scale: USUAL_WINDOW_SCALE,
+            origin: Origin::Unknown,
+            ended: false,
+        }
+    }
+
+    /// The next byte expected has sequence number `next`. Only while nothing was seen.
+    pub(crate) fn begin(&mut self, next: Seq, origin: Origin) {
+        self.next = next;
+        self.origin = origin;
+        self.acked = 0;
+    }
+
+    /// Nothing was handed on or kept, so that position 0 may still move.
+    pub(crate) fn untouched(&self) -> bool {
+        self.position == 0 && self.waiting.is_none() && self.fin == NO_FIN
+    }
+
+    /// Sequence number of position 0.
+    pub(crate) fn first(&self) -> Seq {
+        self.next.before(self.position)
+    }
+
+    /// Where `seq` lies relative to `position`.
+    pub(crate) fn offset(&self, seq: Seq) -> i64 {
+        seq.distance_from(self.next)
+    }
+
+    /// Moves on by `length` bytes.
+    pub(crate) fn advance(&mut self, length: u64) {
+        self.position += length;
+        self.next = self.next.after(length);
+    }
+
+    /// The other side acknowledged all before `ack`.
+    pub(crate) fn acknowledge(&mut self, ack: Seq) {
+        let offset = self.offset(ack);
+        if offset <= 0 {
+            return;
+        }
+        if offset == 1 && self.origin == Origin::Guessed && self.untouched() {
+            self.begin(ack, Origin::Guessed); // the guess was a keep-alive probe
+        } else if offset <= PLAUSIBLE_DISTANCE {
+            self.acked = self.acked.max(self.position + offset.unsigned_abs());
+        }
+    }
+
+    /// Position of the FIN.
+    pub(crate) fn fin(&self) -> Option<u64> {
+        (self.fin != NO_FIN).then_some(self.fin)
+    }
+
+    /// Notes a FIN. The first one counts, and none that contradicts bytes already seen.
+    pub(crate) fn set_fin(&mut self, position: u64) {
+        if self.fin == NO_FIN && position >= self.seen_end() {
+            self.fin = position;
+        }
+    }
+
+    /// The end of the farthest byte seen.
+    fn seen_end(&self) -> u64 {
+        self.waiting.as_ref().and_then(|waiting| waiting.back_end()).unwrap_or(self.position)
+    }
+
+    /// Where the hole at `position` ends, if something shows that there is one: a piece behind it, or the FIN.
+    pub(crate) fn hole_end(&self) -> Option<u64> {
+        match &self.waiting {
+            Some(waiting) => waiting.front_start(),
+            None => self.fin().filter(|&fin| fin > self.position),
+        }
+    }
+
+    /// Up to where bytes are missing because the other side acknowledged more than was seen, whether or not something
+    /// waits behind. One byte with nothing behind is taken for a FIN that was not captured.
+    pub(crate) fn acknowledged_loss(&self) -> Option<u64> {
+        let end = self.acked.min(self.fin);
+        let missing = end.checked_sub(self.position)?;
+        match self.hole_end() {
+            Some(_) => missing > 0,
+            None => missing > 1,
+        }
+        .then_some(end)
+    }
+
+    /// A segment came from `seq` to `end`, implausibly far away. True when it goes on where the last such one ended: then
+    /// the stream is there, and what lies between was lost. Bias: a second garbage segment in a row is believed.
+    pub(crate) fn resynchronises(&mut self, seq: Seq, end: Seq) -> bool {
+        if seq == end {
+            return false;
+        }
+        let follows = self.strange == Some(seq) && self.fin == NO_FIN;
+        self.strange = if follows { None } else { Some(end) };
+        follows
+    }
+
+    /// How far ahead `seq` lies if it does not lie behind.
+    pub(crate) fn forward(&self, seq: Seq) -> u64 {
+        seq.forward_from(self.next)
+    }
+
+    /// Notes the window that this side advertised, and the scale if it did so in a SYN.
+    pub(crate) fn set_window(&mut self, segment: &Segment<'_>) {
+        if segment.syn {
+            self.window_scale = segment.window_scale.unwrap_or(0);
+            self.window = u32::from(segment.window); // never scaled in a SYN: RFC 7323, section 2.2
+        } else {
+            self.window = u32::from(segment.window) << self.window_scale;
+        }
+    }
+
+    /// Would the receiver, which advertises `window`, take a RST of this side at `seq` (RFC 9293, section 3.10.7.4)? What it
+    /// has received is known by its acknowledgements at least, by what was captured at most.
+    pub(crate) fn takes_reset_at(&self, seq: Seq, window: u32) -> bool {
+        let window = i64::from(window.max(MIN_WINDOW));
+        let acked = i64::try_from(self.acked).unwrap_or(i64::MAX) - i64::try_from(self.position).unwrap_or(i64::MAX);
+        // A FIN takes a sequence number of its own.
+        (acked.clamp(-window, 0)..=acked.max(0) + window + 1).contains(&self.offset(seq))
+    }
+
+    /// The window that this side last advertised.
+    pub(crate) fn window(&self) -> u32 {
+        self.window
+    }
+}

@@ -1,0 +1,291 @@
+//! Publishing to Kafka, on librdkafka's mock cluster: the real protocol, in this process.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use podtap::config::{self, Compression, HumanDuration, RecordKey, RecordTimestamp};
+use podtap::event::{Encoder, Exchange, Format};
+use podtap::publish::{Delivery, Kafka, Output, PublishError};
+use podtap::reference::example_event;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message, OwnedMessage, Timestamp};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+const TOPIC: &str = "exchanges";
+const PARTITIONS: i32 = 4;
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn settings(cluster: &Cluster) -> config::Kafka {
+    config::Kafka {
+        brokers: cluster.bootstrap_servers().split(',').map(str::to_owned).collect(),
+        topic: TOPIC.to_owned(),
+        timeout: HumanDuration(Duration::from_secs(10)),
+        ..config::Kafka::default()
+    }
+}
+
+fn cluster() -> Cluster {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+    cluster
+}
+
+fn exchange(number: u32) -> Exchange<'static> {
+    let mut exchange = example_event();
+    exchange.id = format!("{number:032x}").into();
+    exchange.connection.exchange = number;
+    exchange.connection.id = format!("1:abc-{}", number % 10).into();
+    exchange
+}
+
+fn publish(settings: &config::Kafka, count: u32) -> Delivery {
+    let mut kafka = Kafka::connect(settings).unwrap();
+    for number in 0..count {
+        kafka.publish(&exchange(number)).unwrap();
+    }
+    kafka.finish().unwrap()
+}
+
+fn consume(cluster: &Cluster, count: usize) -> Vec<OwnedMessage> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "test")
+        .create()
+        .unwrap();
+    // Assigned by hand: a consumer group takes seconds to form.
+    let mut partitions = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        partitions.add_partition_offset(TOPIC, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&partitions).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut messages = Vec::new();
+    while messages.len() < count && Instant::now() < deadline {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            messages.push(message.unwrap().detach());
+        }
+    }
+    assert_eq!(messages.len(), count);
+    messages
+}
+
+fn header<'a>(message: &'a OwnedMessage, name: &str) -> &'a str {
+    let headers = message.headers().unwrap();
+    let value = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
+    std::str::from_utf8(value.unwrap()).unwrap()
+}
+
+#[test]
+fn records_hold_the_encoded_events_and_every_delivery_is_counted() {
+    let cluster = cluster();
+    for format in [Format::Msgpack, Format::Json] {
+        let cluster = if format == Format::Json { &self::cluster() } else { &cluster };
+        let delivery = publish(&config::Kafka { format, ..settings(cluster) }, 1000);
+        assert_eq!(delivery, Delivery { delivered: 1000, failed: BTreeMap::new() });
+
+        let mut encoder = Encoder::new(format);
+        let mut expected: Vec<_> =
+            (0..1000).map(|number| encoder.encode(&exchange(number)).unwrap().to_vec()).collect();
+        let records = consume(cluster, 1000);
+        let mut found: Vec<_> = records.iter().map(|record| record.payload().unwrap().to_vec()).collect();
+        expected.sort();
+        found.sort();
+        assert!(expected == found);
+        for record in &records {
+            assert_eq!(header(record, "content-type"), format.media_type());
+            assert_eq!(header(record, "podtap-schema"), "podtap.exchange/1");
+            assert_eq!(header(record, "podtap-protocol"), "http");
+        }
+    }
+}
+
+#[test]
+fn the_default_key_keeps_a_connection_in_order() {
+    let cluster = cluster();
+    publish(&settings(&cluster), 200);
+    let mut last = BTreeMap::new();
+    for record in consume(&cluster, 200) {
+        let read: Exchange<'_> = rmp_serde::from_slice(record.payload().unwrap()).unwrap();
+        assert_eq!(record.key().unwrap(), read.connection.id.as_bytes());
+        let (partition, before) = last.entry(read.connection.id.to_string()).or_insert((record.partition(), 0));
+        assert_eq!(*partition, record.partition());
+        assert!(*before <= read.connection.exchange);
+        *before = read.connection.exchange;
+    }
+}
+
+#[test]
+fn key_and_timestamp_are_as_configured() {
+    let cluster = cluster();
+    let by_server = config::Kafka { key: RecordKey::Server, timestamp: RecordTimestamp::Event, ..settings(&cluster) };
+    publish(&by_server, 1);
+    let record = &consume(&cluster, 1)[0];
+    assert_eq!(record.key(), Some(b"10.1.0.9:80".as_slice()));
+    assert_eq!(record.timestamp(), Timestamp::CreateTime(1_767_225_600_123));
+
+    let cluster = self::cluster();
+    publish(&config::Kafka { key: RecordKey::None, ..settings(&cluster) }, 1);
+    let record = &consume(&cluster, 1)[0];
+    assert_eq!(record.key(), None);
+    let Timestamp::CreateTime(sent) = record.timestamp() else { panic!("{:?}", record.timestamp()) };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    assert!(now.abs_diff(sent.try_into().unwrap()) < 60_000);
+}
+
+#[test]
+fn every_compression_is_there() {
+    let cluster = cluster();
+    for compression in [Compression::Lz4, Compression::Zstd, Compression::Gzip, Compression::Snappy, Compression::None]
+    {
+        let delivery = publish(&config::Kafka { compression, ..settings(&cluster) }, 10);
+        assert_eq!(delivery.delivered, 10, "{compression:?}");
+    }
+}
+
+#[test]
+fn what_the_broker_refuses_is_counted_by_reason() {
+    let cluster = cluster();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    let mut kafka = Kafka::connect(&settings(&cluster)).unwrap();
+    kafka.publish(&exchange(0)).unwrap();
+    kafka.finish().unwrap();
+    kafka.publish(&exchange(1)).unwrap();
+    let delivery = kafka.finish().unwrap();
+    assert_eq!(delivery.failed, BTreeMap::from([("invalid_record".to_owned(), 1)]));
+    assert_eq!(delivery.delivered, 1);
+}
+
+#[test]
+fn errors_that_pass_are_retried_without_loss_or_duplicate() {
+    let cluster = cluster();
+    let passing = [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+    ];
+    cluster.request_errors(RDKafkaApiKey::Produce, &passing);
+    assert_eq!(publish(&settings(&cluster), 100), Delivery { delivered: 100, failed: BTreeMap::new() });
+    let ids: std::collections::BTreeSet<_> =
+        consume(&cluster, 100).iter().map(|record| record.payload().unwrap().to_vec()).collect();
+    assert_eq!(ids.len(), 100);
+}
+
+#[test]
+fn an_event_too_large_for_the_broker_does_not_stop_the_others() {
+    let cluster = cluster();
+    let mut settings = settings(&cluster);
+    settings.librdkafka_options.0.insert("message.max.bytes".to_owned(), "2000".to_owned());
+    let mut kafka = Kafka::connect(&settings).unwrap();
+    kafka.publish(&exchange(0)).unwrap();
+    let mut large = exchange(1);
+    large.summary = Some("x".repeat(4000).into());
+    kafka.publish(&large).unwrap();
+    let delivery = kafka.finish().unwrap();
+    assert_eq!(delivery.delivered, 1);
+    assert_eq!(delivery.failed, BTreeMap::from([("message_size_too_large".to_owned(), 1)]));
+}
+
+#[test]
+fn a_full_queue_waits_for_the_broker() {
+    let cluster = cluster();
+    let mut settings = settings(&cluster);
+    settings.librdkafka_options.0.insert("queue.buffering.max.messages".to_owned(), "50".to_owned());
+    assert_eq!(publish(&settings, 2000).delivered, 2000);
+}
+
+#[test]
+fn a_broker_that_goes_away_ends_the_run_by_name_and_what_waits_is_counted() {
+    let cluster = cluster();
+    let mut settings = settings(&cluster);
+    settings.timeout = HumanDuration(Duration::from_millis(500));
+    settings.librdkafka_options.0.insert("queue.buffering.max.messages".to_owned(), "50".to_owned());
+    let mut kafka = Kafka::connect(&settings).unwrap();
+    cluster.broker_down(-1).unwrap();
+    let error = (0..1000).find_map(|number| kafka.publish(&exchange(number)).err()).unwrap();
+    assert!(matches!(error, PublishError::KafkaStalled { pending: 50, .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&settings.brokers[0]) && text.contains("500ms") && text.contains("kafka.timeout"), "{text}");
+    let delivery = kafka.finish().unwrap();
+    assert_eq!(delivery.delivered, 0);
+    assert_eq!(delivery.failed, BTreeMap::from([("not_acknowledged_in_time".to_owned(), 50)]));
+}
+
+#[test]
+fn what_is_not_acknowledged_at_the_end_is_counted() {
+    let cluster = cluster();
+    let settings = config::Kafka { timeout: HumanDuration(Duration::from_millis(500)), ..settings(&cluster) };
+    let mut kafka = Kafka::connect(&settings).unwrap();
+    cluster.broker_down(-1).unwrap();
+    kafka.publish(&exchange(0)).unwrap();
+    let delivery = kafka.finish().unwrap();
+    assert_eq!(delivery.failed, BTreeMap::from([("not_acknowledged_in_time".to_owned(), 1)]));
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_named_with_what_to_do() {
+    // Connections are accepted by the system, and nothing is ever said.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (address, reason) in [(silent.local_addr().unwrap(), ""), (closed, "Connection refused")] {
+        let settings = config::Kafka {
+            brokers: vec![address.to_string()],
+            topic: TOPIC.to_owned(),
+            connect_timeout: HumanDuration(Duration::from_millis(700)),
+            ..config::Kafka::default()
+        };
+        let started = Instant::now();
+        let error = Kafka::connect(&settings).err().unwrap();
+        assert!(matches!(error, PublishError::KafkaUnreachable { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("kafka: no answer from {address} within 700ms")), "{text}");
+        assert!(text.contains(reason) && text.contains("check kafka.brokers"), "{text}");
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named() {
+    let cluster = cluster();
+    cluster.topic_error("missing", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let settings = config::Kafka {
+        topic: "missing".to_owned(),
+        connect_timeout: HumanDuration(Duration::from_millis(700)),
+        ..settings(&cluster)
+    };
+    let text = Kafka::connect(&settings).err().unwrap().to_string();
+    assert!(text.starts_with("kafka: topic \"missing\" on 127.0.0.1:"), "{text}");
+    assert!(text.contains("create the topic or correct kafka.topic"), "{text}");
+}
+
+#[test]
+fn a_topic_that_the_broker_creates_is_used() {
+    let cluster = MockCluster::new(1).unwrap();
+    assert_eq!(publish(&settings(&cluster), 10).delivered, 10);
+}
+
+#[test]
+fn a_setting_that_librdkafka_refuses_is_named_but_no_secret_is_shown() {
+    let cluster = cluster();
+    let refused = |options: &[(&str, &str)]| {
+        let mut settings = settings(&cluster);
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        settings.librdkafka_options.0.extend(options);
+        Kafka::connect(&settings).err().unwrap().to_string()
+    };
+    let text = refused(&[("no.such.setting", "1")]);
+    assert_eq!(
+        text,
+        "kafka: no.such.setting: \"1\": No such configuration property: \"no.such.setting\"; check \
+         kafka.librdkafka_options and the other keys of that section"
+    );
+    for secret in [("ssl.key.pem", "hunter2"), ("no.such.password", "hunter2")] {
+        let text = refused(&[("security.protocol", "ssl"), secret]);
+        assert!(text.contains(secret.0) && !text.contains("hunter2"), "{text}");
+    }
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask bench`: podtap's CPU time against a bare libpcap loop over the same file and against tshark.
+//!
+//! CPU time (user and system) rather than elapsed time, for that is what an agent takes from the machine it watches.
+//! The programs take turns, and the median of their runs counts: what else the machine does meets all alike.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{e2e_nginx, process, release, workspace};
+
+/// How large, how often, and whether to keep the result.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Exchanges in the capture, at least
+    #[arg(long, default_value_t = 50_000)]
+    exchanges: usize,
+    /// Runs of each program
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Write the result to docs/benchmarks/DATE.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// What is measured.
+struct Contender {
+    name: &'static str,
+    program: String,
+    arguments: Vec<String>,
+    runs: Vec<Usage>,
+}
+
+/// What one run took.
+#[derive(Clone, Copy)]
+struct Usage {
+    cpu_seconds: f64,
+    memory_bytes: u64,
+}
+
+/// Measures and prints a Markdown page.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let podtap = release::build()?.display().to_string();
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root());
+    process::run(cargo.args(["build", "--release", "--package", "podtap", "--example", "pcap_loop"]))?;
+    let traffic = e2e_nginx::make(&e2e_nginx::Args { exchanges: args.exchanges, reuse: true })?;
+    let file = traffic.capture.display().to_string();
+
+    let looping = workspace::target().join("release/examples/pcap_loop").display().to_string();
+    let to_null = |format| ["replay", &file, "--output", format, "--output-file", "/dev/null"];
+    let mut contenders = vec![
+        Contender::new("bare libpcap loop", &looping, &[&file]),
+        Contender::new("podtap, MessagePack", &podtap, &to_null("msgpack")),
+        Contender::new("podtap, JSON", &podtap, &to_null("json")),
+    ];
+    if process::find("tshark").is_some() {
+        let fields = "frame.time_epoch ip.src tcp.stream http.request.method http.request.uri http.response.code";
+        let mut arguments = vec!["-r", &file, "-Y", "http", "-T", "fields"];
+        arguments.extend(fields.split(' ').flat_map(|field| ["-e", field]));
+        contenders.push(Contender::new("tshark", "tshark", &arguments));
+    }
+    for _ in 0..args.rounds.max(1) {
+        for contender in &mut contenders {
+            let usage = contender.run()?;
+            contender.runs.push(usage);
+        }
+    }
+
+    let exchanges = fs::read_to_string(&traffic.log)?.lines().count();
+    let page = page(&contenders, exchanges, fs::metadata(&traffic.capture)?.len())?;
+    print!("{page}");
+    if args.write {
+        let date = process::output(Command::new("date").args(["--utc", "+%F"]))?;
+        let folder = workspace::root().join("docs/benchmarks");
+        fs::create_dir_all(&folder)?;
+        let written = folder.join(format!("{}.md", date.trim()));
+        fs::write(&written, format!("# {}\n\n{page}", date.trim()))?;
+        println!("\nwritten: {}", workspace::short(&written));
+    }
+    Ok(())
+}
+
+impl Contender {
+    fn new(name: &'static str, program: &str, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { name, program: program.to_owned(), arguments, runs: Vec::new() }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = release::command(&self.program);
+        command.args(&self.arguments);
+        command
+    }
+
+    fn run(&self) -> Result<Usage> {
+        let mut command = self.command();
+        // A file in place of /dev/null would measure the file system.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().with_context(|| format!("cannot start {}", self.program))?;
+        let process = i32::try_from(child.id())?;
+        let mut status = 0;
+        let mut usage = MaybeUninit::<libc::rusage>::uninit();
+        // SAFETY: `status` and `usage` are valid for writes for the length of the call. `child` is neither waited for
+        // nor used after it, so the process number is not collected twice.
+        if unsafe { libc::wait4(process, &raw mut status, 0, usage.as_mut_ptr()) } != process {
+            return Err(io::Error::last_os_error()).context("wait4");
+        }
+        if status != 0 {
+            bail!("{} failed", process::line(&command));
+        }
+        // SAFETY: wait4 has succeeded, and with that has filled `usage`.
+        let usage = unsafe { usage.assume_init() };
+        let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+        Ok(Usage {
+            cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+            memory_bytes: u64::try_from(usage.ru_maxrss)? * 1024, // Linux counts in KiB
+        })
+    }
+
+    fn median_cpu_seconds(&self) -> f64 {
+        let mut seconds: Vec<f64> = self.runs.iter().map(|run| run.cpu_seconds).collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds[seconds.len() / 2]
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.memory_bytes).max().unwrap_or_default()
+    }
+}
+
+/// The result as Markdown.
+fn page(contenders: &[Contender], exchanges: usize, file_bytes: u64) -> Result<String> {
+    let mut page = String::new();
+    let mebibytes = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+    writeln!(
+        page,
+        "A capture of {exchanges} HTTP exchanges, {:.1} MiB (nginx under wrk, made by `cargo xtask e2e nginx`).\n\
+         CPU time, user and system; median of {} runs that took turns. Memory: the most of all runs.\n",
+        mebibytes(file_bytes),
+        contenders[0].runs.len(),
+    )?;
+    let bare = contenders[0].median_cpu_seconds();
+    let tshark = contenders.iter().find(|contender| contender.name == "tshark").map(Contender::median_cpu_seconds);
+    writeln!(page, "| program | CPU | per exchange | times libpcap | tshark takes | memory |")?;
+    writeln!(page, "|---|---:|---:|---:|---:|---:|")?;
+    for contender in contenders {
+        let cpu = contender.median_cpu_seconds();
+        writeln!(
+            page,
+            "| {} | {:.0} ms | {:.2} µs | {:.1} | {} | {:.0} MiB |",
+            contender.name,
+            cpu * 1e3,
+            cpu * 1e6 / exchanges as f64,
+            cpu / bare,
+            tshark.map_or("-".to_owned(), |tshark| format!("{:.1} times as much", tshark / cpu)),
+            mebibytes(contender.memory_bytes()),
+        )?;
+    }
+    writeln!(page, "\nMachine: {}\n", machine()?)?;
+    for (program, argument) in [(contenders[1].program.as_str(), "--version"), ("rustc", "--version")] {
+        writeln!(page, "- {}", process::output(Command::new(program).arg(argument))?.trim())?;
+    }
+    if tshark.is_some() {
+        let version = process::output(Command::new("tshark").arg("--version"))?;
+        writeln!(page, "- {}", version.lines().next().unwrap_or_default())?;
+    }
+    writeln!(page, "\n```")?;
+    let root = format!("{}/", workspace::root().display());
+    for contender in contenders {
+        writeln!(page, "{}", process::line(&contender.command()).replace(&root, ""))?;
+    }
+    writeln!(page, "```")?;
+    Ok(page)
+}
+
+/// Processor and kernel in one line.
+fn machine() -> Result<String> {
+    let processors = fs::read_to_string("/proc/cpuinfo")?;
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
+    let count = std::thread::available_parallelism()?;
+    let kernel = process::output(Command::new("uname").arg("-sr"))?;
+    Ok(format!("{} x {}, {}", count, model.trim_start_matches([' ', '\t', ':']), kernel.trim()))
+}

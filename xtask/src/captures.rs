@@ -1,0 +1,75 @@
+//! `cargo xtask captures`: makes the captures that ship with the HTTP decoder anew, from a real nginx and real clients.
+//!
+//! `nginx-tour.pcap` has a few hundred exchanges of many kinds; `nginx-tour.log` beside it is nginx's own record of
+//! them, tab-separated: method, URI, status, bytes sent, connection number, number of the request on the connection,
+//! the client's port, protocol version, host. What is asked and answered is the same in every run; times and ports are
+//! not, so the goldens made from the capture change with it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{self, Running};
+use crate::traffic::{Nginx, Tcpdump};
+use crate::workspace;
+
+/// How to make the captures.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Port of 127.0.0.1 and ::1 that nginx listens on
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+/// Makes the captures; nothing of what ships is touched unless all went well.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let folder = workspace::target().join("captures");
+    write_site(&folder.join("site"))?;
+    let scripts = workspace::root().join("xtask/captures");
+
+    let upstream_port = process::free_port()?;
+    let mut upstream = Command::new("python3");
+    upstream.arg(scripts.join("upstream.py")).arg(upstream_port.to_string()).stdin(Stdio::null());
+    let mut upstream = Running::start(&mut upstream)?;
+    upstream.wait_until(Duration::from_secs(10), || process::listens(upstream_port))?;
+
+    let ports = [("PORT", args.port), ("UPSTREAM", upstream_port), ("DEAD", process::free_port()?)];
+    let nginx = Nginx::start(&folder, include_str!("../captures/nginx.conf"), &ports)?;
+    let capture = folder.join("nginx-tour.pcap");
+    let tcpdump = Tcpdump::start(&capture, &format!("tcp port {}", args.port))?;
+    let mut clients = Command::new("python3");
+    clients.current_dir(&folder).arg(scripts.join("clients.py")).arg(args.port.to_string());
+    let expected: usize = process::output(&mut clients)?.trim().parse().context("clients.py prints a number")?;
+    let dropped = tcpdump.stop()?;
+    let log = nginx.stop()?;
+
+    let logged = log.lines().count();
+    if dropped != 0 {
+        bail!("the kernel dropped {dropped} packets: try again on a quieter machine");
+    }
+    if logged != expected {
+        bail!("nginx logged {logged} exchanges, the clients made {expected}: see {}", folder.display());
+    }
+    let shipped = workspace::http_captures();
+    fs::create_dir_all(&shipped)?;
+    fs::copy(&capture, shipped.join("nginx-tour.pcap"))?;
+    fs::write(shipped.join("nginx-tour.log"), log)?;
+    let size = fs::metadata(&capture)?.len().div_ceil(1024);
+    println!("{}: {logged} exchanges, {size} KiB", workspace::short(&shipped.join("nginx-tour.pcap")));
+    Ok(())
+}
+
+/// The files that nginx serves.
+fn write_site(site: &Path) -> Result<()> {
+    fs::create_dir_all(site)?;
+    let paragraph = "<p>Warm socks in all colours, sent the same day.</p>\n";
+    fs::write(site.join("index.html"), format!("<!doctype html>\n<title>Shop</title>\n{}", paragraph.repeat(6)))?;
+    fs::write(site.join("large.html"), paragraph.repeat(100 * 1024 / paragraph.len()))?;
+    fs::write(site.join("style.css"), "p { margin: 1em auto; color: #333 }\n".repeat(20))?;
+    fs::write(site.join("app.js"), "document.title = 'Shop';\n".repeat(200))?;
+    fs::write(site.join("logo.png"), [0x89, b'P', b'N', b'G', 0, 255, 10, 13].repeat(60))?;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Everything that is done to podtap: set-up, demo, tests, plugins, Kafka. `cargo xtask help` lists it.
+
+mod bench;
+mod captures;
+mod demo;
+mod e2e;
+mod e2e_kafka;
+mod e2e_nginx;
+mod kafka;
+mod plugins;
+mod process;
+mod release;
+mod setup;
+mod test;
+mod toolchain;
+mod traffic;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Everything that is done to podtap
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Install what is missing to build podtap
+    Setup(setup::Args),
+    /// Build podtap and show what it does
+    Demo(demo::Args),
+    /// Check everything: format, lints, tests, end-to-end checks
+    Test(test::Args),
+    /// Build the decoder plugins and put them beside podtap's executables
+    Plugins(plugins::Args),
+    /// Run a real Apache Kafka on 127.0.0.1
+    #[command(subcommand)]
+    Kafka(kafka::Action),
+    /// Check podtap against real servers
+    #[command(subcommand)]
+    E2e(e2e::Check),
+    /// Make the shipped captures anew from a real nginx and real clients
+    Captures(captures::Args),
+    /// Measure podtap's CPU time against libpcap and tshark
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let success = |()| ExitCode::SUCCESS;
+    let done = match Task::parse() {
+        Task::Setup(args) => setup::run(args).map(success),
+        Task::Demo(args) => demo::run(&args).map(success),
+        Task::Test(args) => test::run(&args),
+        Task::Plugins(args) => plugins::run(args).map(success),
+        Task::Kafka(action) => kafka::run(&action).map(success),
+        Task::E2e(check) => e2e::run(&check).map(success),
+        Task::Captures(args) => captures::run(&args).map(success),
+        Task::Bench(args) => bench::run(&args).map(success),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,28 @@
+//! The release build of podtap with its plugins, which the demo, the end-to-end checks and the benchmark run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{plugins, process, workspace};
+
+/// Brings the release build up to date; returns the executable.
+pub(crate) fn build() -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(["build", "--release", "--package", "podtap"]);
+    process::run(&mut cargo)?;
+    plugins::run(plugins::Args::default())?;
+    Ok(workspace::target().join("release/podtap"))
+}
+
+/// A command that runs `program`, podtap, with none of the caller's environment that configures podtap.
+pub(crate) fn command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PODTAP_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask test`: everything that must hold before a change goes in, step by step.
+//!
+//! A step that fails does not keep the next ones from running. A step that cannot run here says why in one line.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::{e2e_kafka, e2e_nginx, kafka, plugins, process, setup, workspace};
+
+/// How thorough.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave the end-to-end checks out
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Counts of steps by how they ended.
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+/// Runs all steps; the exit code says whether all that ran have passed.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::run(setup::Args::default())?;
+    let mut tally = Tally::default();
+    tally.step("format", || cargo(&["fmt", "--all", "--check"]));
+    tally.step("plugins", || plugins::run(plugins::Args::default()));
+    tally.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    tally.step("cargo test", || cargo(&["test", "--workspace"]));
+    if args.quick {
+        tally.skip("e2e nginx", "--quick");
+        tally.skip("e2e kafka", "--quick");
+        println!("Kafka: tested on librdkafka's mock cluster only");
+    } else {
+        let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
+        match missing(&e2e_nginx::PROGRAMS).or_else(unprivileged) {
+            Some(why) => tally.skip("e2e nginx", &why),
+            None => {
+                let args = e2e_nginx::Args { exchanges: 50_000, reuse: false };
+                tally.step("e2e nginx", || e2e_nginx::run(&args));
+            }
+        }
+        match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
+            Some(why) => {
+                tally.skip("e2e kafka", &why);
+                println!("Kafka: tested on librdkafka's mock cluster only");
+            }
+            None => {
+                tally.step("e2e kafka", e2e_kafka::run);
+                println!("Kafka: tested on a real Apache Kafka, and on librdkafka's mock cluster in `cargo test`");
+            }
+        }
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Tally {
+    fn step(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+        println!("== {name}");
+        let start = Instant::now();
+        match step() {
+            Ok(()) => {
+                self.passed += 1;
+                println!("passed: {name} ({} s)", start.elapsed().as_secs());
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("failed: {name}: {error:#}");
+            }
+        }
+    }
+
+    fn skip(&mut self, name: &str, why: &str) {
+        self.skipped += 1;
+        println!("skipped: {name}: {why}");
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    process::run(Command::new("cargo").current_dir(workspace::root()).args(arguments))
+}
+
+/// Why programs keep a check from running; `None` when all are there.
+fn missing(programs: &[&str]) -> Option<String> {
+    let missing: Vec<&str> = programs.iter().copied().filter(|program| process::find(program).is_none()).collect();
+    (!missing.is_empty()).then(|| format!("no {} (`cargo xtask setup --e2e --kafka` installs it)", missing.join(", ")))
+}
