@@ -38,6 +38,40 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
+impl Report {
+    /// A total or a loss by its name; 0 where there is none of it.
+    pub fn count(&self, name: &str) -> u64 {
+        self.totals.iter().chain(&self.losses).find_map(|&(known, count)| (known == name).then_some(count)).unwrap_or(0)
+    }
+
+    /// Is every packet, and every byte of payload, in exactly one place?
+    pub fn adds_up(&self) -> bool {
+        let sum = |names: &[&str]| names.iter().map(|name| self.count(name)).sum::<u64>();
+        let packets = sum(&[
+            "packets_tracked",
+            "packets_filtered",
+            "packets_ignored",
+            "packets_not_tcp",
+            "packets_unknown_link",
+            "packets_malformed",
+            "packets_truncated",
+            "packets_fragment",
+            "packets_stray",
+        ]);
+        let bytes = sum(&[
+            "payload_bytes_decoded",
+            "payload_bytes_skipped",
+            "payload_bytes_ignored",
+            "payload_bytes_duplicate",
+            "payload_bytes_out_of_window",
+            "payload_bytes_abandoned",
+            "payload_bytes_undetected",
+            "payload_bytes_in_failed_calls",
+        ]);
+        packets == self.count("packets") && bytes == self.count("payload_bytes")
+    }
+}
+
 /// Nothing could be done.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
@@ -124,7 +158,7 @@ pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, Pipe
         };
     }
     worker.publisher.outputs.finish()?;
-    worker.count(&mut report);
+    worker.report(&mut report);
     Ok(report)
 }
 
@@ -288,7 +322,7 @@ impl Worker<'_, '_> {
     }
 
     /// Totals and named losses. Every packet, and every byte of payload, is in one of them.
-    fn count(&self, report: &mut Report) {
+    fn report(&self, report: &mut Report) {
         let stream = self.engine.counters();
         let DispatchCounters {
             bytes_decoded,

@@ -85,6 +85,9 @@ pub trait Settable<K> {
 
 impl Settable<Text> for &[u8] {
     fn put(self, text: &mut String) -> u64 {
+        if let Ok(valid) = std::str::from_utf8(self) {
+            return valid.put(text);
+        }
         let before = text.len();
         for part in self.utf8_chunks() {
             text.push_str(part.valid());

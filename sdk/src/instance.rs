@@ -167,7 +167,7 @@ impl<D: Decoder> Instance<D> {
     /// # Errors
     /// The decoder's own words on its configuration.
     pub fn new(config: &str) -> Result<Instance<D>, String> {
-        let output = Rc::new(RefCell::new(empty_output()));
+        let output = Rc::new(RefCell::new(output_like(&EMPTY)));
         Ok(Instance { decoder: D::configure(config)?, connections: Vec::new(), output })
     }
 
@@ -190,7 +190,10 @@ impl<D: Decoder> Instance<D> {
             self.entry(connection, kind, time, position, length, &data, start..end);
             start = end;
         }
-        self.output.replace(empty_output())
+        let mut output = self.output.borrow_mut();
+        // The next one will be about as long.
+        let next = output_like(&output);
+        std::mem::replace(&mut output, next)
     }
 
     fn open(&mut self, facts: OpenedConnection) {
@@ -242,22 +245,37 @@ impl<D: Decoder> Instance<D> {
     }
 }
 
-fn empty_output() -> Output {
+const EMPTY: Output = Output {
+    exchange_connections: Vec::new(),
+    protocols: Vec::new(),
+    outcomes: Vec::new(),
+    times: Vec::new(),
+    sizes: Vec::new(),
+    text_lengths: Vec::new(),
+    attribute_counts: Vec::new(),
+    attribute_ids: Vec::new(),
+    attribute_values: Vec::new(),
+    text: String::new(),
+    demand_connections: Vec::new(),
+    demand_kinds: Vec::new(),
+    demand_positions: Vec::new(),
+    undecoded_bytes: 0,
+};
+
+/// Empty, with room for as much as `other` holds.
+fn output_like(other: &Output) -> Output {
     Output {
-        exchange_connections: Vec::new(),
-        protocols: Vec::new(),
-        outcomes: Vec::new(),
-        times: Vec::new(),
-        sizes: Vec::new(),
-        text_lengths: Vec::new(),
-        attribute_counts: Vec::new(),
-        attribute_ids: Vec::new(),
-        attribute_values: Vec::new(),
-        text: String::new(),
-        demand_connections: Vec::new(),
-        demand_kinds: Vec::new(),
-        demand_positions: Vec::new(),
-        undecoded_bytes: 0,
+        exchange_connections: Vec::with_capacity(other.exchange_connections.len()),
+        protocols: Vec::with_capacity(other.protocols.len()),
+        outcomes: Vec::with_capacity(other.outcomes.len()),
+        times: Vec::with_capacity(other.times.len()),
+        sizes: Vec::with_capacity(other.sizes.len()),
+        text_lengths: Vec::with_capacity(other.text_lengths.len()),
+        attribute_counts: Vec::with_capacity(other.attribute_counts.len()),
+        attribute_ids: Vec::with_capacity(other.attribute_ids.len()),
+        attribute_values: Vec::with_capacity(other.attribute_values.len()),
+        text: String::with_capacity(other.text.len()),
+        ..EMPTY
     }
 }
 
@@ -326,6 +344,6 @@ impl<D: Decoder> contract::Guest for Guest<D> {
     }
 
     fn feed(batch: Batch) -> Output {
-        SANDBOX.with_borrow_mut(|sandbox| sandbox.0.as_mut().map_or_else(empty_output, |it| it.feed(batch)))
+        SANDBOX.with_borrow_mut(|sandbox| sandbox.0.as_mut().map_or_else(|| output_like(&EMPTY), |it| it.feed(batch)))
     }
 }

@@ -142,19 +142,20 @@ struct Exchanges {
 }
 
 impl Exchanges {
-    /// From nginx's log: method, URI, status, bytes sent, connection, its request, client's port, request's bytes.
+    /// From nginx's log: method, URI, status, bytes sent, connection, its request, client's port, request's bytes, and
+    /// of a body, which nginx does not count with those where it throws bodies away, as it does with all of these.
     fn of_log(log: &str) -> Result<Self> {
         let mut connections: BTreeMap<u64, (u64, BTreeMap<u64, Exchange>)> = BTreeMap::new();
         for line in log.lines() {
             let fields: Vec<&str> = line.split('\t').collect();
-            let [method, uri, status, sent, connection, request, port, length] = fields[..] else {
+            let [method, uri, status, sent, connection, request, port, length, body] = fields[..] else {
                 bail!("a log line of {} fields: {line}", fields.len())
             };
             let exchange = Exchange {
                 method: method.to_owned(),
                 uri: uri.to_owned(),
                 status: status.parse()?,
-                request_bytes: length.parse()?,
+                request_bytes: length.parse::<u64>()? + if body.is_empty() { 0 } else { body.parse()? },
                 response_bytes: sent.parse()?,
             };
             let (_, requests) = connections.entry(connection.parse()?).or_insert((port.parse()?, BTreeMap::new()));
@@ -258,8 +259,8 @@ fn compare(logged: &Exchanges, seen: &Exchanges) -> Result<()> {
 mod tests {
     use super::{Exchanges, compare};
 
-    const LOG: &str = "GET\t/a?b=c\t200\t10\t7\t1\t4000\t20\nPOST\t/b\t404\t30\t7\t2\t4000\t40\n\
-                       GET\t/a?b=c\t200\t10\t9\t1\t4000\t20\n";
+    const LOG: &str = "GET\t/a?b=c\t200\t10\t7\t1\t4000\t20\t\nPOST\t/b\t404\t30\t7\t2\t4000\t33\t7\n\
+                       GET\t/a?b=c\t200\t10\t9\t1\t4000\t20\t\n";
 
     fn event(connection: &str, exchange: u64, method: &str, path: &str, status: u64, bytes: (u64, u64)) -> String {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));

@@ -1,5 +1,6 @@
 //! `cargo xtask plugins`: compiles every crate in plugins/ to WebAssembly, makes a component of it and puts it where
-//! podtap looks first: `plugins/` beside its executable.
+//! podtap looks first: `plugins/` beside its executable. The decoders that tests need (host/tests/guests/) go to
+//! `test-plugins/` beside it, where podtap does not look by itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,21 +26,18 @@ pub(crate) struct Args {
 
 /// Builds all plugins. Guests have a profile of their own, the same beside either build of podtap.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let folders: Vec<PathBuf> = [("debug", !args.release), ("release", !args.debug)]
-        .into_iter()
-        .filter(|&(_, wanted)| wanted)
-        .map(|(profile, _)| workspace::target().join(profile).join("plugins"))
-        .collect();
+    let profiles = [("debug", !args.release), ("release", !args.debug)];
+    let profiles = || profiles.into_iter().filter(|&(_, wanted)| wanted).map(|(profile, _)| profile);
     let packages = packages()?;
     if packages.is_empty() {
         bail!("no crate in plugins/");
     }
     let toolchain = Toolchain::require()?;
     for (package, module) in compile(&toolchain, &packages)? {
-        let name = package.strip_prefix("podtap-").unwrap_or(&package);
-        let component = component(&module).with_context(|| format!("plugins/{name}: no component comes of it"))?;
-        for folder in &folders {
-            let file = folder.join(name).with_extension("wasm");
+        let name = package.name.strip_prefix("podtap-").unwrap_or(&package.name);
+        let component = component(&module).with_context(|| format!("{name}: no component comes of it"))?;
+        for profile in profiles() {
+            let file = workspace::target().join(profile).join(package.folder).join(name).with_extension("wasm");
             if write_changed(&file, &component)? {
                 let size = component.len().div_ceil(1024);
                 println!("{} ({size} KiB, by {})", workspace::short(&file), toolchain.describe());
@@ -49,26 +47,42 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Names of the workspace's packages that lie in plugins/.
-fn packages() -> Result<Vec<String>> {
+/// A guest of the workspace.
+struct Package {
+    name: String,
+    /// The folder beside podtap's executable that its component goes to.
+    folder: &'static str,
+}
+
+/// The folder that a package's component goes to; none for what is no guest.
+fn folder(manifest: &Path) -> Option<&'static str> {
+    let manifest = manifest.strip_prefix(workspace::root()).ok()?;
+    [("plugins", "plugins"), ("host/tests/guests", "test-plugins")]
+        .into_iter()
+        .find_map(|(sources, folder)| manifest.starts_with(sources).then_some(folder))
+}
+
+/// The workspace's guests.
+fn packages() -> Result<Vec<Package>> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root()).args(["metadata", "--no-deps", "--format-version=1"]);
     let metadata: Value = serde_json::from_str(&process::output(&mut cargo)?)?;
-    let folder = workspace::root().join("plugins");
     let packages = metadata["packages"].as_array().context("`cargo metadata` lists no packages")?;
     Ok(packages
         .iter()
-        .filter(|package| Path::new(package["manifest_path"].as_str().unwrap_or_default()).starts_with(&folder))
-        .filter_map(|package| Some(package["name"].as_str()?.to_owned()))
+        .filter_map(|package| {
+            let folder = folder(Path::new(package["manifest_path"].as_str()?))?;
+            Some(Package { name: package["name"].as_str()?.to_owned(), folder })
+        })
         .collect())
 }
 
-/// Compiles the packages; returns each one's name and core module.
-fn compile(toolchain: &Toolchain, packages: &[String]) -> Result<Vec<(String, PathBuf)>> {
+/// Compiles the packages; returns each with its core module.
+fn compile(toolchain: &Toolchain, packages: &[Package]) -> Result<Vec<(Package, PathBuf)>> {
     let mut cargo = toolchain.cargo_build();
     cargo.args(["--quiet", "--lib", "--message-format=json-render-diagnostics"]);
     for package in packages {
-        cargo.args(["--package", package]);
+        cargo.args(["--package", &package.name]);
     }
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
@@ -80,9 +94,9 @@ fn compile(toolchain: &Toolchain, packages: &[String]) -> Result<Vec<(String, Pa
         let manifest = message["manifest_path"].as_str().unwrap_or_default();
         let files = message["filenames"].as_array().map(Vec::as_slice).unwrap_or_default();
         let module = files.iter().filter_map(Value::as_str).find(|file| file.ends_with(".wasm"));
-        if let (Some(module), true) = (module, Path::new(manifest).starts_with(workspace::root().join("plugins"))) {
+        if let (Some(module), Some(folder)) = (module, folder(Path::new(manifest))) {
             let name = message["target"]["name"].as_str().context("cargo names no target")?;
-            modules.push((name.replace('_', "-"), PathBuf::from(module)));
+            modules.push((Package { name: name.replace('_', "-"), folder }, PathBuf::from(module)));
         }
     }
     if modules.len() != packages.len() {

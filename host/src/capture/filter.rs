@@ -44,7 +44,8 @@ impl Filter {
         match self.programs.entry(link_type) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(new) => {
-                let dlt = i32::try_from(link_type).unwrap_or(-1);
+                // LINKTYPE_RAW is the one number of those podtap reads that libpcap calls otherwise inside (DLT_RAW).
+                let dlt = if link_type == 101 { 12 } else { i32::try_from(link_type).unwrap_or(-1) };
                 let program = Capture::dead(Linktype(dlt))
                     .and_then(|capture| capture.compile(&self.expression, true))
                     .map_err(|error| FilterError {

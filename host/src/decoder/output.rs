@@ -296,6 +296,7 @@ mod tests {
             let mut output = valid();
             output.text_lengths = vec![1, 0, 0];
             output.text = "oab".into();
+            output.attribute_values = vec![0, 2];
             assert!(Rows::check(&output, &descriptor).is_ok());
             change(&mut output);
             let error = Rows::check(&output, &descriptor).unwrap_err();

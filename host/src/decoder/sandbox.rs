@@ -167,7 +167,9 @@ impl Runtime {
         }
         let contract = |error: wasmtime::Error| LoadError::Contract(one_line(&error));
         let guest = PluginPre::new(self.linker.instantiate_pre(&component).map_err(contract)?).map_err(contract)?;
-        let mut instance = Instance::bare(self, &guest).map_err(|failure| LoadError::Failed { call: "start", failure })?;
+        let start = |failure| LoadError::Failed { call: "start", failure };
+        let file = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let mut instance = Instance::bare(self, &guest, &file).map_err(start)?;
         let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
         let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
         Ok(Plugin { path: path.to_owned(), descriptor, guest, config: "{}".to_owned() })
@@ -179,7 +181,7 @@ impl Runtime {
     /// When it fails to start, or refuses its configuration.
     pub fn instance(&self, plugin: &Plugin) -> Result<Instance, LoadError> {
         let start = |failure| LoadError::Failed { call: "start", failure };
-        let mut instance = Instance::bare(self, &plugin.guest).map_err(start)?;
+        let mut instance = Instance::bare(self, &plugin.guest, &plugin.descriptor.name).map_err(start)?;
         let refused = instance
             .configure(&plugin.config)
             .map_err(|failure| LoadError::Failed { call: "configure", failure })?;
@@ -215,12 +217,12 @@ pub struct Instance {
 }
 
 impl Instance {
-    fn bare(runtime: &Runtime, guest: &PluginPre<State>) -> Result<Instance, Failure> {
+    fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(runtime.limits.memory_bytes)
             .trap_on_grow_failure(true)
             .build();
-        let mut store = Store::new(&runtime.engine, State { limits, log_lines_left: 0 });
+        let mut store = Store::new(&runtime.engine, State { limits, log_lines_left: 0, name: name.to_owned() });
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(MAX_RETURNED_BYTES);
         // A deadline of n ticks may end after n - 1.
@@ -286,6 +288,8 @@ impl Instance {
 struct State {
     limits: StoreLimits,
     log_lines_left: u32,
+    /// Who writes log lines.
+    name: String,
 }
 
 impl Host for State {
@@ -295,12 +299,12 @@ impl Host for State {
         }
         self.log_lines_left -= 1;
         let message = &message[..message.floor_char_boundary(MAX_LOG_BYTES)];
-        let message = message.escape_debug();
+        let (plugin, message) = (&self.name, message.escape_debug());
         match level {
-            Level::Error => tracing::error!(target: "plugin", "{message}"),
-            Level::Warn => tracing::warn!(target: "plugin", "{message}"),
-            Level::Info => tracing::info!(target: "plugin", "{message}"),
-            Level::Debug => tracing::debug!(target: "plugin", "{message}"),
+            Level::Error => tracing::error!(plugin, "{message}"),
+            Level::Warn => tracing::warn!(plugin, "{message}"),
+            Level::Info => tracing::info!(plugin, "{message}"),
+            Level::Debug => tracing::debug!(plugin, "{message}"),
         }
     }
 }

@@ -162,7 +162,20 @@ mod address_as_text {
     use super::*;
 
     pub(super) fn serialize<S: Serializer>(address: &IpAddr, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(address)
+        let IpAddr::V4(address) = address else { return serializer.collect_str(address) };
+        // By hand: the formatter takes ten times as long, twice an event.
+        let mut text = [0_u8; 15];
+        let mut length = 0;
+        for (index, octet) in address.octets().into_iter().enumerate() {
+            let digits = [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10];
+            let skipped = usize::from(octet < 10) + usize::from(octet < 100);
+            let dot = [b'.'];
+            for &byte in dot[usize::from(index == 0)..].iter().chain(&digits[skipped..]) {
+                text[length] = byte;
+                length += 1;
+            }
+        }
+        serializer.serialize_str(std::str::from_utf8(&text[..length]).unwrap_or_default())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
@@ -256,5 +269,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
             }
         }
         deserializer.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_text_in_every_format() {
+        for text in ["0.0.0.0", "255.255.255.255", "10.20.3.100", "192.0.2.1", "::1", "2001:db8::ffff:1"] {
+            let peer = Peer { address: text.parse().unwrap(), port: 80, bytes: None };
+            let json = serde_json::to_string(&peer).unwrap();
+            assert_eq!(json, format!("{{\"address\":\"{text}\",\"port\":80}}"));
+            assert_eq!(serde_json::from_str::<Peer>(&json).unwrap(), peer);
+            let packed = rmp_serde::to_vec_named(&peer).unwrap();
+            assert_eq!(rmp_serde::from_slice::<Peer>(&packed).unwrap(), peer);
+        }
     }
 }

@@ -281,3 +281,50 @@ impl Sink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::example_event;
+
+    /// Standard output whose reader has gone.
+    fn abandoned() -> Sink {
+        let (_, writer) = io::pipe().unwrap();
+        Sink::new(std::os::fd::OwnedFd::from(writer).into(), "standard output".to_owned(), true)
+    }
+
+    /// The result of the first publish that is not fine, if one is not.
+    fn publish_much(outputs: &mut Outputs) -> Result<(), PublishError> {
+        (0..1000).try_for_each(|_| outputs.publish(&example_event()))
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_the_run_where_nobody_else_reads() {
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(abandoned(), Format::Json));
+        assert!(matches!(publish_much(&mut outputs), Err(PublishError::ReaderGone)));
+        outputs.finish().unwrap();
+    }
+
+    #[test]
+    fn a_reader_that_went_away_does_not_disturb_another_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let mut outputs = Outputs::default();
+        outputs.add(TextLines::new(abandoned(), Colour::Auto));
+        outputs.add(EventStream::new(Sink::file(path.clone()).unwrap(), Format::Json));
+        publish_much(&mut outputs).unwrap();
+        outputs.finish().unwrap();
+        assert_eq!(outputs.delivery().unwrap().delivered, 1000);
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1000);
+    }
+
+    #[test]
+    fn a_closed_pipe_that_is_not_standard_output_is_a_failure() {
+        let mut sink = abandoned();
+        sink.is_stdout = false;
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(sink, Format::Json));
+        assert!(matches!(publish_much(&mut outputs), Err(PublishError::Write { .. })));
+    }
+}

@@ -88,6 +88,8 @@ pub(crate) struct Assembler {
     bytes: u64,
     /// Pieces with [`Content::Cut`], so that the common case need not look for them.
     cut_pieces: usize,
+    /// When a hole was last filled.
+    progress_ns: u64,
 }
 
 impl Assembler {
@@ -96,9 +98,15 @@ impl Assembler {
         self.pieces.front().map(|piece| piece.start)
     }
 
-    /// Capture time of the first piece.
-    pub(crate) fn front_time_ns(&self) -> Option<u64> {
-        self.pieces.front().map(|piece| piece.time_ns)
+    /// Since when the hole before the first piece has been the next to be filled: what waits came, or the hole before it was
+    /// filled. Retransmissions come one after the other, each hole has its time.
+    pub(crate) fn hole_since_ns(&self) -> Option<u64> {
+        self.pieces.front().map(|piece| piece.time_ns.max(self.progress_ns))
+    }
+
+    /// A hole was filled.
+    pub(crate) fn set_progress(&mut self, time_ns: u64) {
+        self.progress_ns = time_ns;
     }
 
     /// Where the last piece ends.

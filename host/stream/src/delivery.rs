@@ -6,9 +6,14 @@
 //! - The other side sends payload that acknowledges bytes not seen: they are declared lost before that payload is handed
 //!   on, so that no answer comes before its question. Bias: where the capture turns round question and answer, the
 //!   question is lost. A single byte with nothing behind it is taken for a FIN that was not captured, and waits.
-//! - The bounds on what waits behind it are reached, or the time for it is over ([`crate::Limits`]).
+//! - The bounds on what waits behind it are reached, or the time for it is over ([`crate::Limits`]). A receiver that
+//!   acknowledged all before the hole and no more still lacks the bytes: then the network lost them, not the capture, and a
+//!   retransmission will come, maybe late; such a hole has eight times as long.
 //! - The snaplen cut it, and all before it is there.
 //! - The connection ends.
+//!
+//! In midstream, bytes that an acknowledgement announced before the first one seen are no gap: position 0 is the first byte
+//! seen. They are one only where the other side's payload depends on them and nothing of the side has been seen.
 //!
 //! # Overlaps
 //! The first byte captured for a position counts (see `assembler`). What was handed on is not kept, so only bytes that
@@ -21,6 +26,9 @@ use crate::stream::{Origin, PLAUSIBLE_DISTANCE};
 use crate::tcp::Segment;
 use crate::tracked::{Emit, Tracked};
 
+/// How many times [`crate::Limits::gap_timeout_ns`] a hole may last while the receiver asks for its bytes.
+const WANTED_PATIENCE: u64 = 8;
+
 impl Tracked {
     /// Takes payload and FIN of a segment.
     pub(crate) fn receive(&mut self, side: Side, segment: &Segment<'_>, emit: &mut Emit<'_>) {
@@ -28,13 +36,12 @@ impl Tracked {
         let length = segment.payload_len();
         let stream = self.stream_mut(side);
         let mut offset = stream.offset(segment.seq);
-        if stream.origin == Origin::Guessed && offset >= 0 && (length > 0 || segment.fin) {
+        if stream.origin == Origin::Guessed && (length > 0 || segment.fin) {
             // A guess from a keep-alive probe is one less than the truth, and a wild one is none.
-            if (offset == 1 || offset > PLAUSIBLE_DISTANCE) && stream.untouched() {
+            if (offset == 1 || offset.abs() > PLAUSIBLE_DISTANCE) && stream.untouched() {
                 stream.begin(segment.seq, Origin::Known);
                 offset = 0;
             }
-            stream.origin = Origin::Known;
         }
         if offset.abs() > PLAUSIBLE_DISTANCE {
             if !stream.resynchronises(segment.seq, segment.seq.after(length)) {
@@ -56,10 +63,6 @@ impl Tracked {
         if segment.fin && behind <= length {
             stream.set_fin(start + (length - behind));
         }
-        if length == 0 {
-            self.reach_fin(side, emit);
-            return;
-        }
         let (old, mut bytes) = Run::Captured(segment.payload).split_at(behind);
         emit.counters.bytes_duplicate += old.captured();
         let mut cut = Run::Cut(segment.cut.saturating_sub(behind.saturating_sub(captured)));
@@ -73,6 +76,7 @@ impl Tracked {
         self.place(side, start, bytes, emit);
         self.place(side, cut_start, cut, emit);
         self.reach_fin(side, emit);
+        self.settle(side, emit);
     }
 
     /// Declares the hole of a side that the other side acknowledged, if something waits behind it.
@@ -84,11 +88,17 @@ impl Tracked {
         }
     }
 
-    /// Declares the holes that have waited since `before_ns`.
-    pub(crate) fn give_up_stale(&mut self, before_ns: u64, emit: &mut Emit<'_>) {
+    /// Declares the holes that have waited for too long at `now_ns`.
+    pub(crate) fn give_up_stale(&mut self, now_ns: u64, emit: &mut Emit<'_>) {
         for side in [Side::A, Side::B] {
             while let Some(end) = self.stream(side).hole_end() {
-                if self.stream(side).waiting.as_ref().and_then(|waiting| waiting.front_time_ns()) > Some(before_ns) {
+                let stream = self.stream(side);
+                let since_ns = stream.waiting.as_ref().and_then(|waiting| waiting.hole_since_ns());
+                let patience = if stream.hole_is_wanted() { WANTED_PATIENCE } else { 1 };
+                let timeout_ns = emit.limits.gap_timeout_ns.saturating_mul(patience);
+                // Where only the FIN shows the hole, its time is not kept: it goes when the connection's holes are looked at.
+                let stale = since_ns.map_or(patience == 1, |since_ns| since_ns.saturating_add(timeout_ns) <= now_ns);
+                if !stale {
                     break;
                 }
                 self.give_up(side, end, GapReason::Timeout, emit);
@@ -100,13 +110,13 @@ impl Tracked {
     pub(crate) fn flush(&mut self, emit: &mut Emit<'_>) {
         for side in [Side::A, Side::B] {
             loop {
-                let stream = self.stream(side);
-                if let Some(end) = stream.acknowledged_loss() {
-                    self.give_up(side, end, GapReason::Acknowledged, emit);
-                } else if let Some(end) = stream.hole_end() {
-                    self.give_up(side, end, GapReason::ConnectionEnd, emit);
-                } else {
-                    break;
+                let (acknowledged, hole) = (self.stream(side).acknowledged_loss(), self.stream(side).hole_end());
+                match (acknowledged, hole) {
+                    (Some(end), hole) => {
+                        self.give_up(side, end.min(hole.unwrap_or(end)), GapReason::Acknowledged, emit);
+                    }
+                    (None, Some(end)) => self.give_up(side, end, GapReason::ConnectionEnd, emit),
+                    (None, None) => break,
                 }
             }
         }
@@ -174,6 +184,9 @@ impl Tracked {
             }
         }
         self.drain(side, emit);
+        if let Some(waiting) = &mut self.stream_mut(side).waiting {
+            waiting.set_progress(emit.time_ns);
+        }
     }
 
     /// Keeps a run that lies behind a hole.
@@ -191,8 +204,10 @@ impl Tracked {
 
     /// Declares the bytes before `end` lost, then hands on what waited for them.
     fn give_up(&mut self, side: Side, end: u64, reason: GapReason, emit: &mut Emit<'_>) {
-        self.lose(side, end - self.stream(side).position, reason, emit);
-        if self.stream(side).waiting.is_some() {
+        if !self.stream_mut(side).begin_late(end) {
+            self.lose(side, end - self.stream(side).position, reason, emit);
+        }
+        if self.stream(side).waiting.as_ref().and_then(|waiting| waiting.front_start()) == Some(end) {
             self.settle_dependence(side, emit);
             self.drain(side, emit);
         }
@@ -205,8 +220,12 @@ impl Tracked {
         while self.stream(other).acked > self.stream(other).position
             && let Some(end) = self.stream(other).acknowledged_loss()
         {
-            let end = self.stream(other).hole_end().map_or(end, |hole_end| hole_end.min(end));
-            self.lose(other, end - self.stream(other).position, GapReason::Acknowledged, emit);
+            let hole = self.stream(other).hole_end();
+            let begins_late = hole.is_some_and(|hole| self.stream_mut(other).begin_late(hole));
+            if !begins_late {
+                let end = hole.unwrap_or(end).min(end);
+                self.lose(other, end - self.stream(other).position, GapReason::Acknowledged, emit);
+            }
             self.drain(other, emit);
             self.reach_fin(other, emit);
         }
@@ -258,7 +277,7 @@ impl Tracked {
         if bytes.is_empty() {
             return;
         }
-        let position = self.stream(side).position;
+        let position = self.stream(side).told_position();
         self.stream_mut(side).advance(bytes.len() as u64);
         emit.counters.bytes_delivered += bytes.len() as u64;
         self.open(emit);
@@ -270,7 +289,7 @@ impl Tracked {
         if length == 0 {
             return;
         }
-        let position = self.stream(side).position;
+        let position = self.stream(side).told_position();
         self.stream_mut(side).advance(length);
         emit.counters.bytes_gap += length;
         emit.counters.gaps += 1;

@@ -227,9 +227,9 @@ impl Engine {
             match due {
                 Due::Expired(index) => self.let_go(index, CloseReason::Idle, self.now_ns, sink),
                 Due::Hole(index) => {
-                    let before_ns = self.now_ns.saturating_sub(self.limits.gap_timeout_ns);
+                    let now_ns = self.now_ns;
                     let (Some(tracked), mut emit) = self.parts(index, self.now_ns, sink) else { return };
-                    tracked.give_up_stale(before_ns, &mut emit);
+                    tracked.give_up_stale(now_ns, &mut emit);
                     if tracked.both_ended() {
                         tracked.close(CloseReason::Finished, &mut emit);
                     }

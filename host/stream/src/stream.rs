@@ -25,7 +25,9 @@ const NO_FIN: u64 = u64::MAX;
 pub(crate) struct Stream {
     /// All before this stream position was handed on, skipped or declared lost.
     pub(crate) position: u64,
-    /// The receiver has all before this position; 0 or behind `position` if it never said so.
+    /// What the consumer knows as position 0: more than 0 where the first bytes announced in midstream never came.
+    pub(crate) base: u64,
+    /// The receiver has all before this position, as far as it said.
     pub(crate) acked: u64,
     /// Bytes before this position are not wanted.
     pub(crate) skip_until: u64,
@@ -62,6 +64,7 @@ impl Stream {
     pub(crate) fn new() -> Stream {
         Stream {
             position: 0,
+            base: 0,
             acked: 0,
             skip_until: 0,
             fin: NO_FIN,
@@ -103,16 +106,42 @@ impl Stream {
         self.next = self.next.after(length);
     }
 
+    /// The stream begins at `end`, because what was announced before it never came: midstream, position 0 is the first byte
+    /// seen. False if it has begun.
+    pub(crate) fn begin_late(&mut self, end: u64) -> bool {
+        let begins = self.origin == Origin::Guessed && self.position == 0;
+        if begins {
+            self.advance(end);
+            self.base = end;
+            if self.skip_until > 0 {
+                self.skip_until = self.skip_until.saturating_add(end);
+            }
+        }
+        begins
+    }
+
+    /// The position as the consumer knows it.
+    pub(crate) fn told_position(&self) -> u64 {
+        self.position - self.base
+    }
+
+    /// The receiver acknowledged all before the hole, maybe some of it, but not its end: it wants the rest, too.
+    pub(crate) fn hole_is_wanted(&self) -> bool {
+        self.acked >= self.position && self.acked > 0
+    }
+
     /// The other side acknowledged all before `ack`.
     pub(crate) fn acknowledge(&mut self, ack: Seq) {
         let offset = self.offset(ack);
-        if offset <= 0 {
-            return;
-        }
-        if offset == 1 && self.origin == Origin::Guessed && self.untouched() {
+        if offset.abs() > PLAUSIBLE_DISTANCE {
+            if self.untouched() {
+                // Not the number that the handshake or an earlier acknowledgement told, and the receiver must know.
+                self.begin(ack, Origin::Guessed);
+            }
+        } else if offset == 1 && self.origin == Origin::Guessed && self.untouched() {
             self.begin(ack, Origin::Guessed); // the guess was a keep-alive probe
-        } else if offset <= PLAUSIBLE_DISTANCE {
-            self.acked = self.acked.max(self.position + offset.unsigned_abs());
+        } else {
+            self.acked = self.acked.max(self.position.saturating_add_signed(offset));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::counters::Counters;
 use crate::engine::Sink;
 use crate::limits::Limits;
 use crate::seq::Seq;
-use crate::stream::{Origin, Stream};
+use crate::stream::{Origin, PLAUSIBLE_DISTANCE, Stream};
 use crate::table::{End, Key};
 use crate::tcp::Segment;
 
@@ -130,10 +130,8 @@ impl Tracked {
     /// Takes a segment of a connection that is not closed. Counts the payload, not the packet; nothing at all if the
     /// verdict is [`Verdict::Anew`].
     pub(crate) fn segment(&mut self, end: End, segment: &Segment<'_>, emit: &mut Emit<'_>) -> Verdict {
-        if segment.syn && !segment.rst {
-            if !self.handshake(self.side(end), segment) {
-                return Verdict::Anew;
-            }
+        if segment.syn && !segment.rst && !self.handshake(self.side(end), segment) {
+            return Verdict::Anew;
         }
         let side = self.side(end);
         if segment.rst {
@@ -157,7 +155,7 @@ impl Tracked {
     pub(crate) fn late_segment(&mut self, end: End, segment: &Segment<'_>, counters: &mut Counters) -> LateSegment {
         let stream = self.stream(self.side(end));
         if segment.syn && !segment.rst {
-            let repeated = stream.origin == Origin::Known && stream.first() == segment.seq;
+            let repeated = stream.origin != Origin::Unknown && stream.first() == segment.seq;
             // A refused connection may be tried again with the same number.
             if !repeated || self.closed == Some(CloseReason::Reset) && segment.ack.is_none() {
                 return LateSegment::Anew;
@@ -190,6 +188,7 @@ impl Tracked {
     /// Advances a side past bytes that the consumer does not want.
     pub(crate) fn skip_to(&mut self, side: Side, position: u64, counters: &mut Counters, waiting_cost: &mut u64) {
         let stream = self.stream_mut(side);
+        let position = position.saturating_add(stream.base);
         stream.skip_until = stream.skip_until.max(position);
         if let Some(waiting) = &mut stream.waiting {
             let cost = waiting.cost();
@@ -230,7 +229,7 @@ impl Tracked {
         });
         for side in [Side::A, Side::B] {
             if self.stream(side).ended {
-                emit.sink.end(self.id, side, self.stream(side).position, emit.time_ns);
+                emit.sink.end(self.id, side, self.stream(side).told_position(), emit.time_ns);
             }
         }
     }
@@ -239,7 +238,7 @@ impl Tracked {
     pub(crate) fn end(&mut self, side: Side, emit: &mut Emit<'_>) {
         self.stream_mut(side).ended = true;
         if self.opened {
-            emit.sink.end(self.id, side, self.stream(side).position, emit.time_ns);
+            emit.sink.end(self.id, side, self.stream(side).told_position(), emit.time_ns);
         }
     }
 
@@ -263,11 +262,14 @@ impl Tracked {
         let simultaneous = segment.ack.is_none()
             && own.origin == Origin::Unknown
             && (other.origin == Origin::Unknown || (self.opened_by == OpenedBy::Handshake && !self.established));
-        // Before the other side sent anything it may change its mind about its number, as SYN proxies do.
-        if !(repeated || simultaneous || (answers && own.untouched())) {
+        if !(repeated || simultaneous || answers) {
             return false;
         }
         if !repeated {
+            if own.origin != Origin::Unknown && (self.established || !own.untouched()) {
+                return true; // an answer to the SYN that lost against another one
+            }
+            // SYN proxies and anycast answer one SYN with several numbers; the last one before the handshake is over counts.
             self.stream_mut(side).begin(segment.seq, Origin::Known);
         }
         let stream = self.stream_mut(side);
@@ -296,7 +298,9 @@ impl Tracked {
         if own.origin == Origin::Unknown {
             own.begin(segment.seq, if segment.payload_len() > 0 { Origin::Known } else { Origin::Guessed });
         }
-        let Some(ack) = segment.ack else { return };
+        // RFC 9293, section 3.10.7.4: an unacceptable segment is dropped before its acknowledgement is looked at.
+        let plausible = own.offset(segment.seq).abs() <= PLAUSIBLE_DISTANCE;
+        let Some(ack) = segment.ack.filter(|_| plausible) else { return };
         let other = self.stream_mut(side.other());
         match other.origin {
             Origin::Unknown => other.begin(ack, Origin::Guessed),
@@ -340,7 +344,7 @@ impl Tracked {
         let end: Seq = segment.seq.after(segment.payload_len());
         let stream = self.stream_mut(side);
         let offset = stream.offset(end);
-        if (0..=crate::stream::PLAUSIBLE_DISTANCE).contains(&offset) {
+        if (0..=PLAUSIBLE_DISTANCE).contains(&offset) {
             stream.advance(offset.unsigned_abs());
             stream.ended |= segment.fin;
         }

@@ -1,7 +1,5 @@
 //! How long a body is (RFC 9112 section 6.3), in the order of precedence that the section gives.
 
-use crate::head::Head;
-
 /// The end of a message's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
@@ -19,27 +17,49 @@ pub(crate) enum Body {
 
 /// What the header fields say of the body, not yet what follows from method and status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Declared {
+pub(crate) struct Declared {
     transfer_coding: bool,
     chunked: bool,
     length: Option<u64>,
 }
 
 impl Declared {
-    fn of(head: &Head<'_>) -> Declared {
-        let mut declared = Declared::default();
-        for (name, value) in head.fields() {
-            if name.eq_ignore_ascii_case(b"transfer-encoding") {
-                declared.transfer_coding = true;
+    /// Takes note of a header field, if it says something of the body.
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                // Of repeated ones the first counts: senders of two that differ are wrong (6.3, item 5).
+                self.length = self.length.or_else(|| content_length(value));
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.transfer_coding = true;
                 // Chunked frames the message only as the last coding (6.1).
                 let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default();
-                declared.chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
-            } else if name.eq_ignore_ascii_case(b"content-length") {
-                // Of repeated ones the first counts: senders of two that differ are wrong (6.3, item 5).
-                declared.length = declared.length.or_else(|| content_length(value));
+                self.chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
             }
+            _ => {}
         }
-        declared
+    }
+
+    /// The body of a request.
+    pub(crate) fn of_request(self) -> Body {
+        match self {
+            Declared { chunked: true, .. } => Body::Chunked,
+            // With a transfer coding that is not chunked the length cannot be known (6.3, item 4).
+            Declared { transfer_coding: true, .. } => Body::UntilClose,
+            Declared { length, .. } => length.map_or(Body::None, Body::Length),
+        }
+    }
+
+    /// The body of a final response (6.3, items 1 to 8).
+    pub(crate) fn of_response(self, status: u16, asked: Asked) -> Body {
+        match (status, asked, self) {
+            (101, ..) | (200..=299, Asked::Connect, _) => Body::Tunnel,
+            (204 | 304, ..) | (_, Asked::Head, _) => Body::None,
+            (.., Declared { chunked: true, .. }) => Body::Chunked,
+            (.., Declared { transfer_coding: true, .. }) => Body::UntilClose,
+            (.., Declared { length, .. }) => length.map_or(Body::UntilClose, Body::Length),
+        }
     }
 }
 
@@ -51,31 +71,6 @@ fn content_length(value: &[u8]) -> Option<u64> {
         return None;
     }
     digits.parse().ok()
-}
-
-/// The body of a request.
-pub(crate) fn of_request(head: &Head<'_>) -> Body {
-    let declared = Declared::of(head);
-    match declared {
-        Declared { chunked: true, .. } => Body::Chunked,
-        // With a transfer coding that is not chunked the length cannot be known (6.3, item 4).
-        Declared { transfer_coding: true, .. } => Body::UntilClose,
-        Declared { length, .. } => length.map_or(Body::None, Body::Length),
-    }
-}
-
-/// The body of a final response (6.3, items 1 to 8).
-pub(crate) fn of_response(head: &Head<'_>, status: u16, asked: Asked) -> Body {
-    match (status, asked) {
-        (101, _) | (200..=299, Asked::Connect) => return Body::Tunnel,
-        (204 | 304, _) | (_, Asked::Head) => return Body::None,
-        _ => {}
-    }
-    match Declared::of(head) {
-        Declared { chunked: true, .. } => Body::Chunked,
-        Declared { transfer_coding: true, .. } => Body::UntilClose,
-        Declared { length, .. } => length.map_or(Body::UntilClose, Body::Length),
-    }
 }
 
 /// What of the request decides the body of its response.
@@ -103,13 +98,22 @@ pub(crate) fn chunk_size(line: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::Head;
 
-    fn response(head: &str, status: u16, asked: Asked) -> Body {
-        of_response(&Head::new(format!("HTTP/1.1 {status}\r\n{head}\r\n").as_bytes()), status, asked)
+    fn declared(fields: &str) -> Declared {
+        let mut declared = Declared::default();
+        for (name, value) in Head::new(format!("start line\r\n{fields}\r\n").as_bytes()).fields() {
+            declared.field(name, value);
+        }
+        declared
     }
 
-    fn request(head: &str) -> Body {
-        of_request(&Head::new(format!("POST / HTTP/1.1\r\n{head}\r\n").as_bytes()))
+    fn response(fields: &str, status: u16, asked: Asked) -> Body {
+        declared(fields).of_response(status, asked)
+    }
+
+    fn request(fields: &str) -> Body {
+        declared(fields).of_request()
     }
 
     #[test]

@@ -65,8 +65,21 @@ impl Version {
 }
 
 /// Bytes of a token (RFC 9110 section 5.6.2).
-pub(crate) fn is_token(byte: u8) -> bool {
+fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Methods that are their own operation: those of RFC 9110 section 9 and PATCH (RFC 5789).
+pub(crate) const METHODS: [&[u8]; 9] =
+    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
+
+/// Is it one of [`METHODS`]?
+pub(crate) fn is_registered(method: &[u8]) -> bool {
+    // As patterns: a length and a comparison each, where a search would be nine calls.
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH"
+    )
 }
 
 /// A head split in start line and header section.
@@ -129,8 +142,8 @@ pub(crate) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let last = rest.iter().rposition(|&byte| byte == b' ')?;
     let version = Version::parse(&rest[last + 1..])?;
     let target = rest[..last].trim_ascii();
-    let valid = !method.is_empty() && method.iter().all(|&byte| is_token(byte)) && !target.is_empty();
-    valid.then_some(RequestLine { method, target, version })
+    let token = is_registered(method) || (!method.is_empty() && method.iter().all(|&byte| is_token(byte)));
+    (token && !target.is_empty()).then_some(RequestLine { method, target, version })
 }
 
 /// HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112 section 4); the second space is often left out.
@@ -166,6 +179,12 @@ mod tests {
                 assert_eq!(end_of_head(bytes, scanned), expected, "{} from {scanned}", bytes.escape_ascii());
             }
         }
+    }
+
+    #[test]
+    fn registered_methods() {
+        assert!(METHODS.iter().all(|method| is_registered(method)));
+        assert!(!is_registered(b"get") && !is_registered(b""));
     }
 
     #[test]

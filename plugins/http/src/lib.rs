@@ -16,13 +16,9 @@ use fields::{
     ATTRIBUTES, CONTENT_TYPE, ERROR_TYPE, HOST, METHOD, METHOD_ORIGINAL, PATH, QUERY, REQUEST_BODY_SIZE,
     RESPONSE_BODY_SIZE, SCHEME, SPAN_ID, STATUS, TRACE_ID, USER_AGENT, VERSION,
 };
-use framing::{Asked, Body};
-use head::{Head, MAX_HEAD, RequestLine};
+use framing::{Asked, Body, Declared};
+use head::{Head, MAX_HEAD, METHODS, RequestLine, is_registered};
 use target::Target;
-
-/// Methods that are their own operation: those of RFC 9110 section 9 and PATCH (RFC 5789). Any other is `_OTHER`.
-const METHODS: [&[u8]; 9] =
-    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
 
 /// The longest chunk-size line read, extensions included (RFC 9112 section 7.1.1).
 const MAX_CHUNK_LINE: usize = 4096;
@@ -89,8 +85,7 @@ async fn request(client: &mut Stream, exchanges: &Exchanges<Asked>) -> Result<()
             return Ok(None);
         }
         let line = head::request_line(head.start_line).ok_or(Break::Malformed)?;
-        exchanges.request(|exchange| describe_request(exchange, &line, &head));
-        Ok(Some(framing::of_request(&head)))
+        Ok(Some(exchanges.request(|exchange| describe_request(exchange, &line, &head))))
     };
     // Nothing but empty lines: a server ignores them, and so does the next turn (RFC 9112 section 2.2).
     let Some(framing) = client.until(head::end_of_head, MAX_HEAD, read).await?? else { return Ok(()) };
@@ -177,8 +172,8 @@ async fn chunks(stream: &mut Stream) -> Result<u64, Break> {
     Err(Break::Malformed)
 }
 
-fn describe_request(exchange: &mut Exchange<Asked>, line: &RequestLine<'_>, head: &Head<'_>) {
-    let known = METHODS.contains(&line.method);
+fn describe_request(exchange: &mut Exchange<Asked>, line: &RequestLine<'_>, head: &Head<'_>) -> Body {
+    let known = is_registered(line.method);
     let operation: &[u8] = if known { line.method } else { b"_OTHER" };
     exchange.state = match operation {
         b"HEAD" => Asked::Head,
@@ -200,7 +195,9 @@ fn describe_request(exchange: &mut Exchange<Asked>, line: &RequestLine<'_>, head
     if let Some(host) = target.host {
         exchange.set(HOST, host);
     }
+    let mut declared = Declared::default();
     for (name, value) in head.fields() {
+        declared.field(name, value);
         // By length first: most fields are none of these.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => exchange.set(HOST, target::host(value)),
@@ -214,6 +211,7 @@ fn describe_request(exchange: &mut Exchange<Asked>, line: &RequestLine<'_>, head
             _ => {}
         }
     }
+    declared.of_request()
 }
 
 fn describe_response(exchange: &mut Exchange<Asked>, status: u16, head: &Head<'_>) -> Body {
@@ -224,12 +222,14 @@ fn describe_response(exchange: &mut Exchange<Asked>, status: u16, head: &Head<'_
     if status >= 500 {
         exchange.set(ERROR_TYPE, head.start_line.get(9..12).unwrap_or_default());
     }
+    let mut declared = Declared::default();
     for (name, value) in head.fields() {
+        declared.field(name, value);
         if name.len() == 12 && name.eq_ignore_ascii_case(b"content-type") {
             exchange.set(CONTENT_TYPE, value);
         }
     }
-    framing::of_response(head, status, exchange.state)
+    declared.of_response(status, exchange.state)
 }
 
 /// version "-" trace-id "-" parent-id "-" trace-flags, lower-case hex; all zeros are no id (W3C Trace Context 3.2).
@@ -252,7 +252,7 @@ fn probe_request(head: &[u8]) -> Verdict {
         return if head.is_empty() || (method_end == head.len() && METHODS.iter().any(|known| known.starts_with(method)))
         {
             Verdict::NeedMore
-        } else if !METHODS.contains(&method) {
+        } else if !is_registered(method) {
             Verdict::No
         } else if head.len() >= LONG_FIRST_LINE && head[method_end + 1..].starts_with(b"/") {
             Verdict::Yes

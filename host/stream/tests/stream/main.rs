@@ -1,0 +1,10 @@
+//! The engine through its public interface: packets in, chunks and gaps out.
+
+mod lifecycle;
+mod limits;
+mod links;
+mod model;
+mod reassembly;
+mod robustness;
+mod script;
+mod wire;

@@ -1,0 +1,117 @@
+//! A decoder that loops, panics, hoards or recurses costs the connection that made it do so, and no other.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Capture, Run, podtap};
+
+/// Replays with the misbehaving decoder beside the stock ones.
+fn replay(capture: &Capture, settings: &str) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, config) = (folder.path().join("a.pcap"), folder.path().join("podtap.yaml"));
+    std::fs::write(&file, capture.file(101)).unwrap();
+    std::fs::write(&config, settings).unwrap();
+    let plugins = support::plugins("test-plugins");
+    let paths = [&file, &config, &plugins].map(|path| path.to_str().unwrap().to_owned());
+    podtap(&["replay", &paths[0], "--config", &paths[1], "--plugins", &paths[2], "--output", "json"])
+}
+
+/// Two good connections of the misbehaving decoder and one of HTTP, with `order` on a fourth between their requests.
+fn with_order(order: &str) -> Capture {
+    let mut capture = Capture::default();
+    capture.connection(1001, 7).client("> a\n").server("a\n").client("> b\n").server("b\n");
+    capture.connection(1002, 80).client("GET /1 HTTP/1.1\r\n\r\n").server("HTTP/1.1 204 No\r\n\r\n").close();
+    capture.connection(1003, 7).client("> before\n").server("y\n").client(format!("{order}\n")).server("z\n").close();
+    capture.connection(1004, 7).client("> c\n").server("c\n").close();
+    capture
+}
+
+fn targets(run: &Run) -> Vec<String> {
+    let mut targets: Vec<_> =
+        run.exchanges().iter().map(|exchange| exchange["target"].as_str().unwrap_or_default().to_owned()).collect();
+    targets.sort();
+    targets
+}
+
+/// The orders of all other connections are carried out whatever `order` does, which is counted as `loss`.
+#[track_caller]
+fn check(order: &str, settings: &str, loss: &str) {
+    let run = replay(&with_order(order), settings);
+    let targets = targets(&run);
+    for target in ["/1", "> a", "> b", "> c"] {
+        assert_eq!(targets.iter().filter(|found| *found == target).count(), 1, "{order}: {target} in {targets:?}");
+    }
+    assert!(!targets.contains(&order.to_owned()), "{order}: {targets:?}");
+    assert!(run.stderr.contains(loss), "{order}: no {loss:?} in {}", run.stderr);
+    assert!(run.stderr.contains("connections blamed"), "{order}: {}", run.stderr);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn without_harm_every_exchange_is_there() {
+    let run = replay(&with_order("> fine"), "");
+    assert_eq!(targets(&run), ["/1", "> a", "> b", "> before", "> c", "> fine"], "{}", run.stderr);
+}
+
+#[test]
+fn a_panic() {
+    check("> panic", "", "decoder traps");
+}
+
+#[test]
+fn infinite_recursion() {
+    check("> recurse", "", "decoder traps");
+}
+
+#[test]
+fn an_endless_loop_ends_at_the_deadline() {
+    let start = Instant::now();
+    check("> loop", "decoder: {call_timeout: 20ms}", "decoder deadlines");
+    // Two calls run into it. Far more time than that passes for compiling and starting.
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_hoard_ends_at_the_memory_limit() {
+    check("> grow", "decoder: {memory_bytes: 8MiB, call_timeout: 10s}", "decoder memory breaches");
+}
+
+#[test]
+fn a_plugin_that_fails_too_often_is_given_up() {
+    let mut capture = Capture::default();
+    for port in 1..10 {
+        capture.connection(2000 + port, 7).client("> panic\n");
+    }
+    capture.connection(1002, 80).client("GET /1 HTTP/1.1\r\n\r\n").server("HTTP/1.1 204 No\r\n\r\n").close();
+    let run = replay(&capture, "decoder: {failures_allowed: 2}");
+    assert!(targets(&run).contains(&"/1".to_owned()), "{}", run.stderr);
+    assert!(run.stderr.contains("decoders given up"), "{}", run.stderr);
+}
+
+#[test]
+fn a_panic_in_probe_keeps_no_other_decoder_from_the_connection() {
+    let mut capture = Capture::default();
+    capture.connection(1001, 7).client("> a\n").server("a\n");
+    capture.connection(1003, 7).client("! whose is this\n").server("y\n").close();
+    capture.connection(1002, 80).client("GET /1 HTTP/1.1\r\n\r\n").server("HTTP/1.1 204 No\r\n\r\n").close();
+    capture.connection(1004, 7).client("> c\n").server("c\n").close();
+    let run = replay(&capture, "");
+    assert_eq!(targets(&run), ["/1", "> a", "> c"], "{}", run.stderr);
+}
+
+#[test]
+fn a_flood_of_log_lines_is_bounded_and_harmless_to_a_terminal() {
+    let run = replay(&with_order("> log"), "log: {level: info}");
+    assert!(targets(&run).contains(&"> log".to_owned()), "{}", run.stderr);
+    assert!(run.stderr.len() < 64 * 1024, "{} bytes of log", run.stderr.len());
+    assert!(!run.stderr.contains('\u{1b}'), "{}", run.stderr);
+}
+
+#[test]
+fn connections_seen_from_their_middle_say_so_after_a_failure() {
+    let run = replay(&with_order("> panic"), "");
+    let midstream = |exchange: &Value| exchange["connection"]["midstream"] == true;
+    assert!(run.exchanges().iter().any(midstream), "{}", run.stdout);
+}

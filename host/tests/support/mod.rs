@@ -1,0 +1,158 @@
+//! What end-to-end tests share: captures made by hand, and podtap run as a user runs it.
+
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// A pcap file with TCP connections between 192.0.2.1 and 192.0.2.2, raw IP, a packet a millisecond.
+#[derive(Clone, Default)]
+pub(crate) struct Capture {
+    packets: Vec<Vec<u8>>,
+}
+
+/// One of its connections, with the sequence numbers of both sides.
+pub(crate) struct Conversation<'a> {
+    capture: &'a mut Capture,
+    ports: (u16, u16),
+    next: (u32, u32),
+}
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+impl Capture {
+    /// A connection with its handshake.
+    pub(crate) fn connection(&mut self, client: u16, server: u16) -> Conversation<'_> {
+        let mut conversation = Conversation { capture: self, ports: (client, server), next: (1000, 5000) };
+        conversation.segment(true, SYN, b"");
+        conversation.segment(false, SYN | ACK, b"");
+        conversation.segment(true, ACK, b"");
+        conversation
+    }
+
+    /// The file, of a link type (101: raw IP).
+    pub(crate) fn file(&self, link_type: u32) -> Vec<u8> {
+        let mut file: Vec<u8> =
+            [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, link_type].into_iter().flat_map(u32::to_le_bytes).collect();
+        for (number, packet) in self.packets.iter().enumerate() {
+            let (ms, length) = (number as u32, packet.len() as u32);
+            let header = [1_700_000_000 + ms / 1000, ms % 1000 * 1000, length, length];
+            file.extend(header.into_iter().flat_map(u32::to_le_bytes));
+            file.extend(packet);
+        }
+        file
+    }
+}
+
+impl Conversation<'_> {
+    /// The client sends.
+    pub(crate) fn client(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.segment(true, ACK, bytes.as_ref());
+        self
+    }
+
+    /// The server sends.
+    pub(crate) fn server(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.segment(false, ACK, bytes.as_ref());
+        self
+    }
+
+    /// Both send FIN.
+    pub(crate) fn close(&mut self) {
+        self.segment(true, FIN | ACK, b"");
+        self.segment(false, FIN | ACK, b"");
+        self.segment(true, ACK, b"");
+    }
+
+    fn segment(&mut self, from_client: bool, flags: u8, payload: &[u8]) {
+        let (sequence, acknowledged) = if from_client { self.next } else { (self.next.1, self.next.0) };
+        let (source, destination) = if from_client { self.ports } else { (self.ports.1, self.ports.0) };
+        let (from, to) = if from_client { (1, 2) } else { (2, 1) };
+        let mut packet = vec![0x45, 0];
+        packet.extend((40 + payload.len() as u16).to_be_bytes());
+        packet.extend([0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, from, 192, 0, 2, to]);
+        packet.extend(source.to_be_bytes());
+        packet.extend(destination.to_be_bytes());
+        packet.extend(sequence.to_be_bytes());
+        packet.extend(if flags & ACK == 0 { 0 } else { acknowledged }.to_be_bytes());
+        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        packet.extend(payload);
+        self.capture.packets.push(packet);
+        let sent = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
+        let side = if from_client { &mut self.next.0 } else { &mut self.next.1 };
+        *side = side.wrapping_add(sent);
+    }
+}
+
+/// A finished run of podtap.
+pub(crate) struct Run {
+    /// Exit code.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// The exchanges, of `--output json`.
+    pub(crate) fn exchanges(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is a JSON object")).collect()
+    }
+
+    /// The lines that say what went wrong.
+    pub(crate) fn errors(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| line.starts_with("podtap: error: ")).collect()
+    }
+}
+
+/// Runs podtap with arguments and without configuration from the environment.
+#[track_caller]
+pub(crate) fn podtap(arguments: &[&str]) -> Run {
+    podtap_reading(arguments, &[])
+}
+
+/// As [`podtap`], with bytes on standard input.
+#[track_caller]
+pub(crate) fn podtap_reading(arguments: &[&str], input: &[u8]) -> Run {
+    use std::io::Write as _;
+    assert!(
+        plugins("plugins").join("http.wasm").is_file(),
+        "no plugins beside podtap: `cargo xtask plugins` builds them (`cargo xtask test` does all)"
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podtap"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PODTAP_") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("podtap starts");
+    let mut stdin = child.stdin.take().expect("it was piped");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        // podtap may end before it has read everything.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().expect("podtap ends");
+    writer.join().expect("the writer does not panic");
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("output is UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
+    }
+}
+
+/// The folder of this name beside podtap's executable.
+pub(crate) fn plugins(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_podtap")).with_file_name(name)
+}
