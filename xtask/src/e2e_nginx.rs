@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::process::{self, Running};
+use crate::process::{self, Running, Signal};
 use crate::traffic::{Nginx, Tcpdump};
 use crate::{release, workspace};
 
@@ -122,7 +122,7 @@ fn load(nginx: &Nginx, port: u16, expected: usize, arguments: &[String]) -> Resu
     wrk.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
     let mut wrk = Running::start(&mut wrk)?;
     wrk.wait_until(Duration::from_secs(110), || nginx.logged() >= expected)?;
-    wrk.stop("INT")
+    wrk.stop(Signal::Interrupt)
 }
 
 /// What two witnesses of an exchange must agree on.

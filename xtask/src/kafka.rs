@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{self, Running};
+use crate::process::{self, Running, Signal};
 use crate::workspace;
 
 const VERSION: &str = "4.3.1";
@@ -152,11 +152,11 @@ fn up(port: Option<u16>) -> Result<Broker> {
 }
 
 fn down(broker: &Broker) -> Result<()> {
-    process::run(Command::new("kill").arg(broker.process.to_string()))?;
+    process::send(Signal::Terminate, broker.process)?;
     let start = Instant::now();
     while is_broker(broker.process) {
         if start.elapsed() > Duration::from_secs(20) {
-            process::run(Command::new("kill").arg("-KILL").arg(broker.process.to_string()))?;
+            process::send(Signal::Kill, broker.process)?;
         }
         std::thread::sleep(Duration::from_millis(50));
     }

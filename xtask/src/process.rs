@@ -49,9 +49,9 @@ impl Running {
         Ok(())
     }
 
-    /// Sends a signal by name (`INT`) and waits for the end.
-    pub(crate) fn stop(mut self, signal: &str) -> Result<()> {
-        run(Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()))?;
+    /// Sends a signal and waits for the end.
+    pub(crate) fn stop(mut self, signal: Signal) -> Result<()> {
+        send(signal, self.child.id())?;
         self.child.wait()?;
         Ok(())
     }
@@ -66,6 +66,33 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What can be sent to a process.
+#[derive(Clone, Copy)]
+pub(crate) enum Signal {
+    /// As Ctrl-C does.
+    Interrupt,
+    /// Finish what is being done, then end; a kind request to nginx.
+    Quit,
+    Terminate,
+    Kill,
+}
+
+/// Sends a signal to a process of this user.
+pub(crate) fn send(signal: Signal, process: u32) -> Result<()> {
+    let signal = match signal {
+        Signal::Interrupt => libc::SIGINT,
+        Signal::Quit => libc::SIGQUIT,
+        Signal::Terminate => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+    };
+    let process = libc::pid_t::try_from(process)?;
+    // SAFETY: kill takes two numbers and touches no memory of ours.
+    if unsafe { libc::kill(process, signal) } != 0 {
+        return Err(std::io::Error::last_os_error()).with_context(|| format!("cannot stop process {process}"));
+    }
+    Ok(())
 }
 
 /// Runs `command` with its output on the terminal; an error unless it succeeds.

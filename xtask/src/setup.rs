@@ -46,6 +46,7 @@ const E2E: &[Need] = &[
     Need { package: "wrk", present: || has("wrk") },
     Need { package: "tcpdump", present: || has("tcpdump") },
     Need { package: "kcat", present: || has("kcat") },
+    Need { package: "procps", present: || has("kill") },
     Need { package: "curl", present: || has("curl") },
     Need { package: "python3", present: || has("python3") },
     Need { package: "python3-venv", present: || succeeds("python3", &["-c", "import venv, ensurepip"]) },

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tally.step("format", || cargo(&["fmt", "--all", "--check"]));
     tally.step("plugins", || plugins::run(plugins::Args::default()));
     tally.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
-    tally.step("cargo test", || cargo(&["test", "--workspace"]));
+    tally.step("cargo test", || cargo(&["test", "--workspace", "--no-fail-fast"]));
     if args.quick {
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e kafka", "--quick");

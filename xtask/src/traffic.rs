@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{self, Running};
+use crate::process::{self, Running, Signal};
 
 /// An nginx as a child process, with configuration, files and logs in a folder of its own.
 pub(crate) struct Nginx {
@@ -51,7 +51,7 @@ impl Nginx {
 
     /// Stops nginx and returns its whole access log.
     pub(crate) fn stop(self) -> Result<String> {
-        self.process.stop("QUIT")?;
+        self.process.stop(Signal::Quit)?;
         Ok(fs::read_to_string(self.folder.join("access.log"))?)
     }
 }
@@ -85,7 +85,7 @@ impl Tcpdump {
     pub(crate) fn stop(mut self) -> Result<u64> {
         // Longer than packets wait in the kernel's buffer for company.
         std::thread::sleep(Duration::from_millis(1500));
-        process::run(process::privileged("kill").arg("-INT").arg(self.child.id().to_string()))?;
+        interrupt(self.child.id())?;
         let mut dropped = None;
         for line in self.stderr.by_ref().lines() {
             let line = line?;
@@ -101,8 +101,16 @@ impl Tcpdump {
 impl Drop for Tcpdump {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            let _ = process::privileged("kill").arg(self.child.id().to_string()).status();
+            let _ = interrupt(self.child.id());
             let _ = self.child.wait();
         }
     }
+}
+
+/// Ends tcpdump, or the sudo around it, which passes the signal on.
+fn interrupt(process: u32) -> Result<()> {
+    if process::is_root() {
+        return process::send(Signal::Interrupt, process);
+    }
+    process::run(process::privileged("kill").arg("-INT").arg(process.to_string()))
 }

@@ -98,8 +98,8 @@ impl Assembler {
         self.pieces.front().map(|piece| piece.start)
     }
 
-    /// Since when the hole before the first piece has been the next to be filled: what waits came, or the hole before it was
-    /// filled. Retransmissions come one after the other, each hole has its time.
+    /// Since when the hole before the first piece has been the next to be filled: what waits came, or the hole before
+    /// it was filled. Retransmissions come one after the other, each hole has its time.
     pub(crate) fn hole_since_ns(&self) -> Option<u64> {
         self.pieces.front().map(|piece| piece.time_ns.max(self.progress_ns))
     }

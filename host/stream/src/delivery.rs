@@ -3,17 +3,17 @@
 //! # When a hole becomes a gap
 //! - The other side acknowledged all of it *and* something waits behind it. An acknowledgement alone declares nothing:
 //!   captures reorder, and the data may be the next packet.
-//! - The other side sends payload that acknowledges bytes not seen: they are declared lost before that payload is handed
-//!   on, so that no answer comes before its question. Bias: where the capture turns round question and answer, the
-//!   question is lost. A single byte with nothing behind it is taken for a FIN that was not captured, and waits.
+//! - The other side sends payload that acknowledges bytes not seen: they are declared lost before that payload is
+//!   handed on, so that no answer comes before its question. Bias: where the capture turns round question and answer,
+//!   the question is lost. A single byte with nothing behind it is taken for a FIN that was not captured, and waits.
 //! - The bounds on what waits behind it are reached, or the time for it is over ([`crate::Limits`]). A receiver that
-//!   acknowledged all before the hole and no more still lacks the bytes: then the network lost them, not the capture, and a
-//!   retransmission will come, maybe late; such a hole has eight times as long.
+//!   acknowledged all before the hole and no more still lacks the bytes: then the network lost them, not the capture,
+//!   and a retransmission will come, maybe late; such a hole has eight times as long.
 //! - The snaplen cut it, and all before it is there.
 //! - The connection ends.
 //!
-//! In midstream, bytes that an acknowledgement announced before the first one seen are no gap: position 0 is the first byte
-//! seen. They are one only where the other side's payload depends on them and nothing of the side has been seen.
+//! In midstream, bytes that an acknowledgement announced before the first one seen are no gap: position 0 is the first
+//! byte seen. They are one only where the other side's payload depends on them and nothing of the side has been seen.
 //!
 //! # Overlaps
 //! The first byte captured for a position counts (see `assembler`). What was handed on is not kept, so only bytes that
@@ -96,7 +96,8 @@ impl Tracked {
                 let since_ns = stream.waiting.as_ref().and_then(|waiting| waiting.hole_since_ns());
                 let patience = if stream.hole_is_wanted() { WANTED_PATIENCE } else { 1 };
                 let timeout_ns = emit.limits.gap_timeout_ns.saturating_mul(patience);
-                // Where only the FIN shows the hole, its time is not kept: it goes when the connection's holes are looked at.
+                // Where only the FIN shows the hole, its time is not kept: it goes when the connection's holes are
+                // looked at.
                 let stale = since_ns.map_or(patience == 1, |since_ns| since_ns.saturating_add(timeout_ns) <= now_ns);
                 if !stale {
                     break;

@@ -163,8 +163,8 @@ impl Engine {
 
     /// A segment of no connection in the table.
     fn untracked(&mut self, key: Key, end: End, segment: &Segment<'_>, time_ns: u64, sink: &mut dyn Sink) {
-        // A FIN without payload ends what was never seen; all other segments with SYN, payload or an acknowledgement may
-        // begin something.
+        // A FIN without payload ends what was never seen; all other segments with SYN, payload or an acknowledgement
+        // may begin something.
         let useful = segment.syn || segment.payload_len() > 0 || (segment.ack.is_some() && !segment.fin);
         if segment.rst || !useful {
             self.counters.packets_stray += 1;

@@ -1,5 +1,5 @@
-//! A bounded reader over a captured packet that knows how long the packet was on the wire, and the fates of packets that
-//! hold no TCP segment. A header that is not there is [`NoSegment::Truncated`] when the wire had it, else
+//! A bounded reader over a captured packet that knows how long the packet was on the wire, and the fates of packets
+//! that hold no TCP segment. A header that is not there is [`NoSegment::Truncated`] when the wire had it, else
 //! [`NoSegment::Malformed`].
 
 /// Why a packet yields no TCP segment.

@@ -10,10 +10,10 @@
 //!
 //! - Checksums are not verified: offloading makes those of a capture wrong. IP fragments are counted, not put together.
 //! - Where segments overlap, the first byte captured for a position counts.
-//! - When a hole becomes a gap, and how the two sides stay in order, is written down in `delivery`; what opens, closes and
-//!   replaces a connection in `tracked`.
-//! - A closed connection is remembered for [`Limits::close_timeout_ns`] after its last retransmission, so that those are
-//!   not taken for a new one. It takes room in the table, but counts as a connection no more.
+//! - When a hole becomes a gap, and how the two sides stay in order, is written down in `delivery`; what opens, closes
+//!   and replaces a connection in `tracked`.
+//! - A closed connection is remembered for [`Limits::close_timeout_ns`] after its last retransmission, so that those
+//!   are not taken for a new one. It takes room in the table, but counts as a connection no more.
 //!
 //! Never here: I/O, a clock (time is the packet's), unsafe code, a panic on any input, memory beyond [`Limits`].
 

@@ -7,11 +7,13 @@ pub struct Limits {
     pub max_connections: u32,
     /// Out-of-order bytes kept for one side of a connection. Beyond, the hole before them is declared a gap.
     pub side_buffer_bytes: u32,
-    /// Out-of-order bytes kept in all. Beyond, the connection that asks for more gives up its oldest hole.
+    /// Out-of-order bytes kept in all, and 64 for each segment they came in. Beyond, the connection that asks for more
+    /// gives up its oldest hole.
     pub total_buffer_bytes: u64,
     /// Out-of-order segments kept for one side of a connection.
     pub side_buffer_segments: u32,
     /// Packet time after which a hole is declared a gap though the receiver did not acknowledge past it, ns.
+    /// Eight times as long where the receiver acknowledged all before it: it asks for a retransmission.
     pub gap_timeout_ns: u64,
     /// Packet time without a packet after which a connection is let go, ns.
     pub idle_timeout_ns: u64,

@@ -1,7 +1,7 @@
 //! Link types, and the way from a link header to the IP header behind it.
 //!
-//! Captured bytes in, the network protocol and its bytes out. VLAN ids are passed over: they may differ by direction, and
-//! no connection is told from another by them. Tunnels, PPP and MPLS are not read.
+//! Captured bytes in, the network protocol and its bytes out. VLAN ids are passed over: they may differ by direction,
+//! and no connection is told from another by them. Tunnels, PPP and MPLS are not read.
 
 use crate::frame::{Frame, NoSegment};
 
@@ -61,7 +61,8 @@ impl LinkType {
                 sll_payload([arp_high, arp_low], [high, low], frame)
             }
             LinkType::LinuxSll2 => {
-                // Protocol (2), reserved (2), interface (4), ARPHRD_ (2), packet type (1), address length (1), address (8).
+                // Protocol (2), reserved (2), interface (4), ARPHRD_ (2), packet type (1), address length (1), address
+                // (8).
                 let [high, low, _, _, _, _, _, _, arp_high, arp_low, ..] = *frame.take::<20>()?;
                 sll_payload([arp_high, arp_low], [high, low], frame)
             }
@@ -127,8 +128,8 @@ fn sll_payload(arp_type: [u8; 2], protocol: [u8; 2], frame: &mut Frame<'_>) -> R
     ether_payload(protocol, frame)
 }
 
-/// AF_INET is 2 everywhere; AF_INET6 is 10 on Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS. The numbers are
-/// small, so that their byte order shows.
+/// AF_INET is 2 everywhere; AF_INET6 is 10 on Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS. The numbers
+/// are small, so that their byte order shows.
 fn bsd_payload(family: [u8; 4]) -> Result<IpVersion, NoSegment> {
     let little = u32::from_le_bytes(family);
     match if little > 0xffff { little.swap_bytes() } else { little } {

@@ -6,9 +6,9 @@ use crate::assembler::Assembler;
 use crate::seq::Seq;
 use crate::tcp::Segment;
 
-/// A sequence number farther than this from the next one expected is held to be garbage, not a hole: 64 MiB, the largest
-/// receive buffer met in practice. The bias: after a capture loss of more than this the first segment is given up, too
-/// (see [`Stream::resynchronises`]); in return no single packet declares a gap of gigabytes.
+/// A sequence number farther than this from the next one expected is held to be garbage, not a hole: 64 MiB, the
+/// largest receive buffer met in practice. The bias: after a capture loss of more than this the first segment is given
+/// up, too (see [`Stream::resynchronises`]); in return no single packet declares a gap of gigabytes.
 pub(crate) const PLAUSIBLE_DISTANCE: i64 = 64 << 20;
 
 /// The window shift assumed where no handshake was seen; the one of Linux by default.
@@ -106,8 +106,8 @@ impl Stream {
         self.next = self.next.after(length);
     }
 
-    /// The stream begins at `end`, because what was announced before it never came: midstream, position 0 is the first byte
-    /// seen. False if it has begun.
+    /// The stream begins at `end`, because what was announced before it never came: midstream, position 0 is the first
+    /// byte seen. False if it has begun.
     pub(crate) fn begin_late(&mut self, end: u64) -> bool {
         let begins = self.origin == Origin::Guessed && self.position == 0;
         if begins {
@@ -182,8 +182,8 @@ impl Stream {
         .then_some(end)
     }
 
-    /// A segment came from `seq` to `end`, implausibly far away. True when it goes on where the last such one ended: then
-    /// the stream is there, and what lies between was lost. Bias: a second garbage segment in a row is believed.
+    /// A segment came from `seq` to `end`, implausibly far away. True when it goes on where the last such one ended:
+    /// then the stream is there, and what lies between was lost. Bias: a second garbage segment in a row is believed.
     pub(crate) fn resynchronises(&mut self, seq: Seq, end: Seq) -> bool {
         if seq == end {
             return false;
@@ -208,8 +208,8 @@ impl Stream {
         }
     }
 
-    /// Would the receiver, which advertises `window`, take a RST of this side at `seq` (RFC 9293, section 3.10.7.4)? What it
-    /// has received is known by its acknowledgements at least, by what was captured at most.
+    /// Would the receiver, which advertises `window`, take a RST of this side at `seq` (RFC 9293, section 3.10.7.4)?
+    /// What it has received is known by its acknowledgements at least, by what was captured at most.
     pub(crate) fn takes_reset_at(&self, seq: Seq, window: u32) -> bool {
         let window = i64::from(window.max(MIN_WINDOW));
         let acked = i64::try_from(self.acked).unwrap_or(i64::MAX) - i64::try_from(self.position).unwrap_or(i64::MAX);

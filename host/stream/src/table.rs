@@ -1,11 +1,11 @@
 //! The connection table: finds a connection by its ends, and knows which one has been quiet longest.
 //!
-//! Slots live in a slab, so that an index names a connection; the hash index holds slot numbers only. Lists run through the
-//! slots, each ordered by time, so that expiry and eviction look at list heads only. Connections are told apart by
+//! Slots live in a slab, so that an index names a connection; the hash index holds slot numbers only. Lists run through
+//! the slots, each ordered by time, so that expiry and eviction look at list heads only. Connections are told apart by
 //! addresses and ports alone.
 //!
-//! Invariants: a slot in use is in exactly one list of [`Life`], and maybe in the list of those with holes; the hash index
-//! holds exactly the slots in use.
+//! Invariants: a slot in use is in exactly one list of [`Life`], and maybe in the list of those with holes; the hash
+//! index holds exactly the slots in use.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;

@@ -10,8 +10,9 @@
 //! ```
 //! A closed one stays in the table for a while, so that late retransmissions are not taken for a new connection.
 //!
-//! Midstream: position 0 of a side is its first payload byte seen. Where a segment without payload or an acknowledgement of
-//! the other side came first, it is the byte they announce: what is lost or reordered right after is noticed then.
+//! Midstream: position 0 of a side is its first payload byte seen. Where a segment without payload or an
+//! acknowledgement of the other side came first, it is the byte they announce: what is lost or reordered right after is
+//! noticed then.
 
 use crate::connection::{CloseReason, Closed, Connection, ConnectionId, OpenedBy, Side};
 use crate::counters::Counters;
@@ -249,8 +250,8 @@ impl Tracked {
 
     /// Takes what a SYN says. False if it belongs to another connection than this one.
     ///
-    /// A SYN with another number replaces the connection at once. Bias: a forged one loses us a connection; two connections
-    /// are never glued together.
+    /// A SYN with another number replaces the connection at once. Bias: a forged one loses us a connection; two
+    /// connections are never glued together.
     fn handshake(&mut self, side: Side, segment: &Segment<'_>) -> bool {
         let (own, other) = (self.stream(side), self.stream(side.other()));
         let repeated = own.origin != Origin::Unknown && own.first() == segment.seq;
@@ -269,7 +270,8 @@ impl Tracked {
             if own.origin != Origin::Unknown && (self.established || !own.untouched()) {
                 return true; // an answer to the SYN that lost against another one
             }
-            // SYN proxies and anycast answer one SYN with several numbers; the last one before the handshake is over counts.
+            // SYN proxies and anycast answer one SYN with several numbers; the last one before the handshake is over
+            // counts.
             self.stream_mut(side).begin(segment.seq, Origin::Known);
         }
         let stream = self.stream_mut(side);
@@ -301,9 +303,11 @@ impl Tracked {
         // RFC 9293, section 3.10.7.4: an unacceptable segment is dropped before its acknowledgement is looked at.
         let plausible = own.offset(segment.seq).abs() <= PLAUSIBLE_DISTANCE;
         let Some(ack) = segment.ack.filter(|_| plausible) else { return };
+        // The segment after a SYN whose answer was not captured acknowledges that answer.
+        let after_syn = self.opened_by == OpenedBy::Handshake && !self.established;
         let other = self.stream_mut(side.other());
         match other.origin {
-            Origin::Unknown => other.begin(ack, Origin::Guessed),
+            Origin::Unknown => other.begin(ack, if after_syn { Origin::Known } else { Origin::Guessed }),
             Origin::Guessed | Origin::Known => other.acknowledge(ack),
         }
     }

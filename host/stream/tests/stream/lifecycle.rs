@@ -73,6 +73,14 @@ fn of_several_answers_to_a_syn_the_one_that_is_taken_counts() {
 }
 
 #[test]
+fn a_syn_ack_not_captured_is_known_by_its_acknowledgement() {
+    check(
+        &[a(-1).syn(), a(0).ack(0), b(4).data("answer").ack(0), a(0).ack(10)],
+        &[OPENED, "B 0 gap 4 Acknowledged", "B 4 answer"],
+    );
+}
+
+#[test]
 fn half_closed_the_other_side_goes_on() {
     check(
         &[
