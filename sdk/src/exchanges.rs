@@ -49,6 +49,8 @@ pub struct Exchange<T> {
     text: String,
     ids: Vec<u16>,
     values: Vec<u64>,
+    /// Bit n: a field n, n + 128, ... has a value.
+    taken: u128,
     request: Option<Span>,
     request_open: bool,
     answering: bool,
@@ -70,7 +72,10 @@ impl<T> Exchange<T> {
 
     /// Sets a field. The first value stays: a second one is left out.
     pub fn set<K>(&mut self, field: Field<K>, value: impl Settable<K>) {
-        if !self.ids.contains(&field.id) {
+        // Fields 128 apart share a bit, so a set bit only says where to look.
+        let bit = 1 << (field.id % 128);
+        if self.taken & bit == 0 || !self.ids.contains(&field.id) {
+            self.taken |= bit;
             self.ids.push(field.id);
             self.values.push(value.put(&mut self.text));
         }

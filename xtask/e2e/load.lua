@@ -1,9 +1,9 @@
 -- wrk's script: varied requests, and an end without a request in flight.
 --
--- wrk stops when its time is over and closes its sockets as they are; what was in flight then is in a capture but not in
--- the server's log, or the other way round. So a thread here has one connection, counts its answers, and stops itself at
--- the last of them: wrk sends the next request only after its event loop's next turn, which does not come. The number
--- of answers is a multiple of the pipelining depth, so nothing is left unanswered either.
+-- wrk stops when its time is over and closes its sockets as they are; what was in flight then is in a capture but
+-- not in the server's log, or the other way round. So a thread here has one connection, counts its answers, and
+-- stops itself at the last of them: wrk sends the next request only after its event loop's next turn, which does not
+-- come. The number of answers is a multiple of the pipelining depth, so nothing is left unanswered either.
 --
 -- wrk -t THREADS -c THREADS -s load.lua URL -- ANSWERS-PER-THREAD DEPTH RUN [close]
 

@@ -31,8 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     heading(
         "Replay",
         &format!(
-            "A capture of a real nginx and its clients: {logged} exchanges, from plain to odd. podtap rebuilds the TCP\n\
-             connections, hands the bytes to the decoder in its sandbox, and prints one line per exchange."
+            "A capture of a real nginx and its clients: {logged} exchanges, from plain to odd. podtap rebuilds the\n\
+             TCP connections, hands the bytes to the decoder in its sandbox, and prints one line per exchange."
         ),
     );
     let mut replay = podtap_replay(&podtap, &capture);

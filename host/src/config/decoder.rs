@@ -33,7 +33,7 @@ impl Default for Decoder {
         Decoder {
             memory_bytes: ByteSize(64 << 20),
             call_timeout: HumanDuration(Duration::from_millis(100)),
-            batch_entries: 128,
+            batch_entries: 512,
             batch_bytes: ByteSize(64 << 10),
             failures_allowed: 3,
         }

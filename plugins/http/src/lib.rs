@@ -196,9 +196,9 @@ fn describe_request(exchange: &mut Exchange<Asked>, line: &RequestLine<'_>, head
         exchange.set(HOST, host);
     }
     let mut declared = Declared::default();
-    for (name, value) in head.fields() {
+    // Host, User-Agent, traceparent, and those of the body.
+    for (name, value) in head.fields(b"huct") {
         declared.field(name, value);
-        // By length first: most fields are none of these.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => exchange.set(HOST, target::host(value)),
             10 if name.eq_ignore_ascii_case(b"user-agent") => exchange.set(USER_AGENT, value),
@@ -223,7 +223,7 @@ fn describe_response(exchange: &mut Exchange<Asked>, status: u16, head: &Head<'_
         exchange.set(ERROR_TYPE, head.start_line.get(9..12).unwrap_or_default());
     }
     let mut declared = Declared::default();
-    for (name, value) in head.fields() {
+    for (name, value) in head.fields(b"ct") {
         declared.field(name, value);
         if name.len() == 12 && name.eq_ignore_ascii_case(b"content-type") {
             exchange.set(CONTENT_TYPE, value);
