@@ -1,8 +1,8 @@
 //! podtap as a library: captures in, one event per request/response exchange out.
 
+pub mod capture;
 pub mod cli;
 pub mod config;
-pub mod capture;
 pub mod decoder;
 pub mod event;
 pub mod pipeline;

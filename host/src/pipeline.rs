@@ -115,14 +115,14 @@ pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, Pipe
         memory_bytes: config.decoder.memory_bytes.0 as usize,
         call_timeout: config.decoder.call_timeout.0,
     };
-    let runtime = Runtime::new(limits).map_err(PipelineError::Sandbox)?;
+    let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
+    let runtime = Runtime::new(limits, cache).map_err(PipelineError::Sandbox)?;
     let mut report = Report::default();
     let plugins = usable_plugins(&runtime, config, &mut report.problems)?;
     let mut status_attributes = HashMap::new();
     for descriptor in plugins.iter().map(|plugin| &plugin.descriptor) {
         let Some(attribute) = descriptor.status_attribute() else { continue };
-        let of_each = descriptor.protocols.iter().map(|protocol| (protocol.clone(), attribute.to_owned()));
-        status_attributes.extend(of_each);
+        status_attributes.insert(descriptor.name.clone(), attribute.to_owned());
     }
     outputs.set_status_attributes(&status_attributes);
 
@@ -260,13 +260,18 @@ impl Worker<'_, '_> {
         let result = self.packets(&mut file, filter, progress);
         // Whatever happened to the file, what was decoded of it is to be seen.
         self.engine.finish(&mut self.dispatcher);
-        self.dispatcher.flush(&mut self.engine, &mut |tracked, descriptor, row| {
-            self.publisher.take(tracked, descriptor, row);
-        });
+        self.flush();
         if let Some(error) = self.publisher.failed.take() {
             return Err(FileError::Publish(error));
         }
         result.map(|()| file.position())
+    }
+
+    /// Hands over what waits for a full batch.
+    fn flush(&mut self) {
+        self.dispatcher.flush(&mut self.engine, &mut |tracked, descriptor, row| {
+            self.publisher.take(tracked, descriptor, row);
+        });
     }
 
     fn packets(
@@ -285,6 +290,10 @@ impl Worker<'_, '_> {
             if seen % 1024 == 0 && file.position() >= next_progress {
                 next_progress = file.position() + PROGRESS_STEP;
                 progress(file.position());
+            }
+            if file.would_wait() {
+                self.flush();
+                self.publisher.flush();
             }
             let Some(record) = file.next_record().map_err(file_error)? else { break };
             if let Some(filter) = &mut filter {
@@ -391,6 +400,12 @@ struct Publisher<'o> {
 }
 
 impl Publisher<'_> {
+    fn flush(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.outputs.flush().err();
+        }
+    }
+
     fn take(&mut self, tracked: &mut Tracked, descriptor: &Descriptor, row: Row<'_>) {
         if self.failed.is_some() {
             return;
@@ -436,16 +451,8 @@ impl Publisher<'_> {
             target,
             summary,
             outcome,
-            client: Peer {
-                address: client.address,
-                port: client.port,
-                bytes: request_seen.then_some(request_bytes),
-            },
-            server: Peer {
-                address: server.address,
-                port: server.port,
-                bytes: response_seen.then_some(response_bytes),
-            },
+            client: Peer { address: client.address, port: client.port, bytes: request_seen.then_some(request_bytes) },
+            server: Peer { address: server.address, port: server.port, bytes: response_seen.then_some(response_bytes) },
             vantage: None,
             connection: event::Connection { id: Cow::Borrowed(&identity.id), exchange: number, midstream },
             loss: (lost_bytes > 0 || truncated)

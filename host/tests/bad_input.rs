@@ -56,6 +56,27 @@ fn standard_input_is_a_file_like_any_other() {
 }
 
 #[test]
+fn a_pipe_that_goes_on_gives_its_exchanges_at_once() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_podtap"))
+        .args(["replay", "-", "--output", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&capture().file(101)).unwrap();
+    // Standard input stays open: the line must come all the same.
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("GET /hello"), "{line}");
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn a_missing_file() {
     check(Path::new("/nowhere/at-all.pcap"), 0, &["No such file"]);
 }
@@ -161,7 +182,10 @@ fn a_plugin_that_asks_for_more_than_the_world_gives() {
 
 #[test]
 fn a_plugin_that_is_no_decoder() {
-    check_plugin(&wat::parse_str("(component)").unwrap(), &["is not a decoder for this podtap", "podtap:decoder/decoder"]);
+    check_plugin(
+        &wat::parse_str("(component)").unwrap(),
+        &["is not a decoder for this podtap", "podtap:decoder/decoder"],
+    );
 }
 
 #[test]

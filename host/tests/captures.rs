@@ -26,7 +26,10 @@ fn captures(folder: &Path, found: &mut Vec<PathBuf>) {
     for path in entries {
         if path.is_dir() {
             captures(&path, found);
-        } else if path.extension().is_some_and(|extension| ["pcap", "pcapng", "cap", "trace"].iter().any(|e| extension == *e)) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| ["pcap", "pcapng", "cap", "trace"].iter().any(|e| extension == *e))
+        {
             found.push(path);
         }
     }

@@ -106,7 +106,7 @@ macro_rules! export {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type PodtapGuest = $crate::Guest<$decoder>;
-            $crate::bindings::export_component!(PodtapGuest with_types_in $crate::bindings);
+    $crate::bindings::export_component!(PodtapGuest with_types_in $crate::bindings);
         };
     };
 }

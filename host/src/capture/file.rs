@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The longest packet taken: libpcap's own bound is 256 KiB, offloaded segments reach 512 KiB.
@@ -83,6 +84,8 @@ pub struct CaptureFile {
     offset: u64,
     format: Format,
     last_time_ns: u64,
+    /// It is a pipe or the like.
+    may_wait: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -150,7 +153,22 @@ impl CaptureFile {
     /// # Errors
     /// As [`CaptureFile::new`].
     pub fn open(path: &Path) -> Result<CaptureFile, CaptureError> {
-        if path == Path::new("-") { CaptureFile::new(io::stdin()) } else { CaptureFile::new(File::open(path)?) }
+        // A descriptor of its own for standard input: std's would buffer a second time.
+        let file = if path == Path::new("-") {
+            File::from(io::stdin().as_fd().try_clone_to_owned()?)
+        } else {
+            File::open(path)?
+        };
+        let is_regular = file.metadata()?.is_file();
+        let mut capture = CaptureFile::new(file)?;
+        capture.may_wait = !is_regular;
+        Ok(capture)
+    }
+
+    /// Will the next call of [`CaptureFile::next_record`] wait for whoever writes the capture? Then nothing should be held
+    /// back.
+    pub fn would_wait(&self) -> bool {
+        self.may_wait && self.start == self.end
     }
 
     /// Reads the header.
@@ -166,6 +184,7 @@ impl CaptureFile {
             offset: 0,
             format: Format::Pcapng { big_endian: false, interfaces: Vec::new() },
             last_time_ns: 0,
+            may_wait: false,
         };
         if !file.fill(4)? {
             return Err(match file.unread() {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where decoders come from, and what they are told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Plugins {
     /// Directories with decoders (`.wasm`), searched after `plugins` beside the program and `/usr/lib/podtap/plugins`.
@@ -15,4 +15,13 @@ pub struct Plugins {
     pub directories: Vec<PathBuf>,
     /// For a decoder's name, its own configuration. What may stand there is in that decoder's documentation.
     pub config: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    /// Whether compiled decoders are kept in `podtap` below `$XDG_CACHE_HOME` or `~/.cache`, so that podtap starts faster
+    /// the next time. A folder that others can write to is never used.
+    pub cache: bool,
+}
+
+impl Default for Plugins {
+    fn default() -> Plugins {
+        Plugins { directories: Vec::new(), config: BTreeMap::new(), cache: true }
+    }
 }

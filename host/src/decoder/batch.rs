@@ -194,7 +194,10 @@ mod tests {
         batch.push(place(1, 9), Entry::Data(b"d"));
         batch.push(place(1, 10), Entry::End);
         batch.push(place(1, 3), Entry::Closed(1));
-        let shown: Vec<_> = batch.entries().map(|(place, entry)| format!("{} {} {entry:?}", place.from_server, place.position)).collect();
+        let shown: Vec<_> = batch
+            .entries()
+            .map(|(place, entry)| format!("{} {} {entry:?}", place.from_server, place.position))
+            .collect();
         assert_eq!(
             shown,
             [

@@ -1,7 +1,7 @@
 //! What a plugin says of itself, checked once.
 
-pub use super::bindings::podtap::decoder::types::ValueKind;
 use super::bindings::podtap::decoder::types as contract;
+pub use super::bindings::podtap::decoder::types::ValueKind;
 use crate::event::Redaction;
 
 const MAX_NAME: usize = 32;

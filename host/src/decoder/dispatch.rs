@@ -9,14 +9,14 @@
 //! Invariants: an id is reused only after the batch with its `closed` was fed; a plugin hears of a connection (`opened`)
 //! before anything of it; after a failure the connections of the lost instance are told anew, as midstream.
 
-use podtap_stream::{Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Sink, Side};
+use podtap_stream::{Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Side, Sink};
 
+use super::Verdict;
 use super::batch::{Batch, Entry, Place};
 use super::descriptor::Descriptor;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Detecting, State, Table, Tracked, index};
-use super::Verdict;
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;

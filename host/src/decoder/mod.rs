@@ -7,6 +7,7 @@
 mod batch;
 #[allow(clippy::all)]
 mod bindings;
+mod cache;
 mod descriptor;
 mod directory;
 mod dispatch;
@@ -16,6 +17,7 @@ mod tracked;
 
 pub use batch::{Batch, Entry, Place};
 pub use bindings::podtap::decoder::types::Verdict;
+pub use cache::Cache;
 pub use descriptor::{Attribute, Descriptor, ValueKind};
 pub use directory::{Loaded, load, search_path};
 pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};

@@ -310,8 +310,11 @@ mod tests {
         check("not in the descriptor", &|output| output.attribute_ids = vec![1, 2]);
         check("twice", &|output| output.attribute_ids = vec![1, 1]);
         check("outside the text", &|output| output.attribute_values = vec![0, 99]);
-        check("outside the text", &|output| output.attribute_values = vec![0, u64::MAX]);
-        check("within a character", &|output| output.text = "oé\u{e9}".into());
+        check("too long", &|output| output.attribute_values = vec![0, u64::MAX]);
+        check("within a character", &|output| {
+            output.text = "oé".into();
+            output.attribute_values = vec![0, 1];
+        });
         check("no exchange", &|output| output.text.push('x'));
         check("demands differ", &|output| output.demand_positions.clear());
         check("unknown demand", &|output| output.demand_kinds = vec![3]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits, StoreLimitsBuilder, Trap,
 };
@@ -14,6 +14,7 @@ use super::batch::Batch;
 use super::bindings::podtap::decoder::host::{Host, Level};
 use super::bindings::podtap::decoder::types::{self, Output, Verdict};
 use super::bindings::{Plugin as Guest, PluginPre};
+use super::cache::Cache;
 use super::descriptor::Descriptor;
 
 /// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
@@ -46,13 +47,17 @@ pub enum LoadError {
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
     /// It is a core module.
-    #[error("is a core WebAssembly module, not a component: build it with `cargo xtask plugins`, or wrap it with `wasm-tools component new`")]
+    #[error(
+        "is a core WebAssembly module, not a component: build it with `cargo xtask plugins`, or wrap it with `wasm-tools component new`"
+    )]
     CoreModule,
     /// It is something else.
     #[error("is not a WebAssembly component: {0}")]
     NotAComponent(String),
     /// It wants more than the world gives.
-    #[error("asks for imports that podtap does not give ({0}): a decoder has only podtap:decoder/host; build it without WASI")]
+    #[error(
+        "asks for imports that podtap does not give ({0}): a decoder has only podtap:decoder/host; build it without WASI"
+    )]
     Imports(String),
     /// It does not export the decoder interface.
     #[error("is not a decoder for this podtap: {0}; it must export podtap:decoder/decoder@0.1.0")]
@@ -100,6 +105,7 @@ pub struct Runtime {
     engine: Engine,
     linker: Linker<State>,
     limits: Limits,
+    cache: Cache,
     stop: Arc<AtomicBool>,
 }
 
@@ -114,7 +120,7 @@ impl Runtime {
     ///
     /// # Errors
     /// wasmtime's, where the platform cannot run it.
-    pub fn new(limits: Limits) -> Result<Runtime, wasmtime::Error> {
+    pub fn new(limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(MAX_INSTANCES)
             .total_core_instances(MAX_INSTANCES * 4)
@@ -141,7 +147,7 @@ impl Runtime {
                 engine.increment_epoch();
             }
         })?;
-        Ok(Runtime { engine, linker, limits, stop })
+        Ok(Runtime { engine, linker, limits, cache, stop })
     }
 
     /// Compiles the component in a file, checks it and asks it what it is.
@@ -154,8 +160,9 @@ impl Runtime {
             return Err(LoadError::CoreModule);
         }
         let component =
-            Component::new(&self.engine, &bytes).map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
-        let of_ours = |name: &str| name.starts_with("podtap:decoder/types@") || name.starts_with("podtap:decoder/host@");
+            self.cache.component(&self.engine, &bytes).map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
+        let of_ours =
+            |name: &str| name.starts_with("podtap:decoder/types@") || name.starts_with("podtap:decoder/host@");
         let foreign: Vec<_> = component
             .component_type()
             .imports(&self.engine)
@@ -182,9 +189,8 @@ impl Runtime {
     pub fn instance(&self, plugin: &Plugin) -> Result<Instance, LoadError> {
         let start = |failure| LoadError::Failed { call: "start", failure };
         let mut instance = Instance::bare(self, &plugin.guest, &plugin.descriptor.name).map_err(start)?;
-        let refused = instance
-            .configure(&plugin.config)
-            .map_err(|failure| LoadError::Failed { call: "configure", failure })?;
+        let refused =
+            instance.configure(&plugin.config).map_err(|failure| LoadError::Failed { call: "configure", failure })?;
         match refused {
             None => Ok(instance),
             Some(message) => Err(LoadError::Configuration { name: plugin.descriptor.name.clone(), message }),
@@ -218,10 +224,8 @@ pub struct Instance {
 
 impl Instance {
     fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(runtime.limits.memory_bytes)
-            .trap_on_grow_failure(true)
-            .build();
+        let limits =
+            StoreLimitsBuilder::new().memory_size(runtime.limits.memory_bytes).trap_on_grow_failure(true).build();
         let mut store = Store::new(&runtime.engine, State { limits, log_lines_left: 0, name: name.to_owned() });
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(MAX_RETURNED_BYTES);

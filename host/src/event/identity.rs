@@ -46,7 +46,8 @@ impl ConnectionIdentity {
 /// Community ID flow hash v1 with seed 0, for TCP (<https://github.com/corelight/community-id-spec>).
 fn community_id_digest(one: Endpoint, other: Endpoint) -> [u8; 20] {
     const TCP: u8 = 6;
-    let (small, large) = if (one.address, one.port) <= (other.address, other.port) { (one, other) } else { (other, one) };
+    let (small, large) =
+        if (one.address, one.port) <= (other.address, other.port) { (one, other) } else { (other, one) };
     let mut hash = Sha1::new();
     hash.update(0_u16.to_be_bytes());
     for end in [small, large] {

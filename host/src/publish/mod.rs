@@ -33,6 +33,11 @@ pub trait Output {
     /// Takes an exchange. It may still be on its way when this returns.
     fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError>;
 
+    /// Sends off what was taken, where it is still held back: nothing more may come for a while.
+    fn flush(&mut self) -> Result<(), PublishError> {
+        Ok(())
+    }
+
     /// Waits until all that was taken has arrived, or is known not to.
     fn finish(&mut self) -> Result<Delivery, PublishError>;
 
@@ -186,9 +191,19 @@ impl Outputs {
     /// Takes an exchange. [`PublishError::ReaderGone`]: no output is left.
     pub fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError> {
         self.summary.record(exchange);
+        self.each(|output| output.publish(exchange))
+    }
+
+    /// Sends off what is held back. [`PublishError::ReaderGone`]: no output is left.
+    pub fn flush(&mut self) -> Result<(), PublishError> {
+        self.each(|output| output.flush())
+    }
+
+    /// Does it with each output. One whose reader has gone is removed.
+    fn each(&mut self, mut work: impl FnMut(&mut dyn Output) -> Result<(), PublishError>) -> Result<(), PublishError> {
         let mut gone = None;
         for (index, output) in self.outputs.iter_mut().enumerate() {
-            match output.publish(exchange) {
+            match work(output.as_mut()) {
                 Ok(()) => {}
                 Err(PublishError::ReaderGone) => gone = Some(index),
                 Err(error) => return Err(error),

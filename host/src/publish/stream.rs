@@ -30,6 +30,10 @@ impl Output for EventStream {
         Ok(())
     }
 
+    fn flush(&mut self) -> Result<(), PublishError> {
+        self.sink.flush()
+    }
+
     fn finish(&mut self) -> Result<Delivery, PublishError> {
         match self.sink.flush() {
             Ok(()) | Err(PublishError::ReaderGone) => Ok(Delivery { delivered: self.written, ..Delivery::default() }),

@@ -85,6 +85,10 @@ impl Output for TextLines {
         Ok(())
     }
 
+    fn flush(&mut self) -> Result<(), PublishError> {
+        self.sink.flush()
+    }
+
     fn finish(&mut self) -> Result<Delivery, PublishError> {
         match self.sink.flush() {
             Ok(()) | Err(PublishError::ReaderGone) => Ok(Delivery { delivered: self.written, ..Delivery::default() }),

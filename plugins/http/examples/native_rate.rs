@@ -22,7 +22,15 @@ fn main() -> Result<(), String> {
     let mut found = 0;
     let start = Instant::now();
     for round in 0..rounds {
-        let mut batch = Batch { opened: vec![], connections: vec![], kinds: vec![], times: vec![], positions: vec![], lengths: vec![], data: vec![] };
+        let mut batch = Batch {
+            opened: vec![],
+            connections: vec![],
+            kinds: vec![],
+            times: vec![],
+            positions: vec![],
+            lengths: vec![],
+            data: vec![],
+        };
         if round == 0 {
             batch.opened.push(OpenedConnection {
                 id: 0,

@@ -76,10 +76,7 @@ pub(crate) const METHODS: [&[u8]; 9] =
 /// Is it one of [`METHODS`]?
 pub(crate) fn is_registered(method: &[u8]) -> bool {
     // As patterns: a length and a comparison each, where a search would be nine calls.
-    matches!(
-        method,
-        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH"
-    )
+    matches!(method, b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH")
 }
 
 /// A head split in start line and header section.

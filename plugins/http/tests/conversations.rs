@@ -20,9 +20,8 @@ fn check(conversation: &Conversation, expected: &[&str]) {
 
 /// A conversation in keep-alive: `(request, response)` in turn, then closed.
 fn turns(turns: &[(&str, &str)]) -> Conversation {
-    let conversation = turns.iter().fold(Conversation::new(), |all, (request, response)| {
-        all.client(request).server(response)
-    });
+    let conversation =
+        turns.iter().fold(Conversation::new(), |all, (request, response)| all.client(request).server(response));
     conversation.client_end().server_end().close()
 }
 
@@ -44,7 +43,8 @@ fn every_fact_of_an_exchange() {
 #[test]
 fn keep_alive_with_bodies_of_every_framing() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nabcd\r\n1\r\ne\r\n0\r\nTrailer: t\r\n\r\n";
+    let chunked =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nabcd\r\n1\r\ne\r\n0\r\nTrailer: t\r\n\r\n";
     let upload = "PUT /u HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     check(
         &turns(&[
@@ -166,7 +166,10 @@ fn a_response_without_its_request_is_unmatched() {
         .client("GET / HTTP/1.1\r\n\r\n")
         .server("HTTP/1.1 204 No Content\r\n\r\n");
     let exchanges = conversation.cut::<Http>(podtap_sdk::testing::Cut::Whole);
-    assert!(exchanges[0].starts_with("unmatched response 1..1 (38 bytes) http.response.status_code=200"), "{exchanges:?}");
+    assert!(
+        exchanges[0].starts_with("unmatched response 1..1 (38 bytes) http.response.status_code=200"),
+        "{exchanges:?}"
+    );
     assert!(exchanges[1].starts_with("ok GET / request 2..2 (18 bytes) response 3..3 (27 bytes)"), "{exchanges:?}");
 }
 
