@@ -417,7 +417,7 @@ impl Publisher<'_> {
         let time = if request_seen { request_start } else { response_start };
         let offset = |moment: u64| (moment != 0).then(|| moment.saturating_sub(time));
 
-        let [operation, target, summary] = texts.map(|text| (!text.is_empty()).then_some(Cow::Borrowed(text)));
+        let [operation, target, summary] = texts.map(|text| (!text.is_empty()).then_some(text));
         let summary = summary.or_else(|| match (&operation, &target) {
             (Some(operation), Some(target)) => Some(format!("{operation} {target}").into()),
             (one, other) => one.as_ref().or(other.as_ref()).cloned(),
@@ -427,6 +427,9 @@ impl Publisher<'_> {
             let attribute = &descriptor.attributes[index];
             let value = match value {
                 Value::Text(Cow::Borrowed(text)) if attribute.is_query => Value::Text(self.redaction.query(text)),
+                Value::Text(text) if attribute.is_query => {
+                    Value::Text(Cow::Owned(self.redaction.query(&text).into_owned()))
+                }
                 value => value,
             };
             named.push((Cow::Borrowed(attribute.name.as_str()), value));

@@ -44,9 +44,9 @@ pub struct Exchange<T> {
     pub state: T,
     protocol: u8,
     /// Operation, target and summary, joined.
-    head: String,
+    head: Vec<u8>,
     head_lengths: [u32; 3],
-    text: String,
+    text: Vec<u8>,
     ids: Vec<u16>,
     values: Vec<u64>,
     /// Bit n: a field n, n + 128, ... has a value.
@@ -86,18 +86,18 @@ impl<T> Exchange<T> {
     where
         T: Default,
     {
+        self.state = T::default();
+        self.protocol = 0;
         self.head.clear();
+        self.head_lengths = [0; 3];
         self.text.clear();
         self.ids.clear();
         self.values.clear();
-        let kept = Exchange {
-            head: std::mem::take(&mut self.head),
-            text: std::mem::take(&mut self.text),
-            ids: std::mem::take(&mut self.ids),
-            values: std::mem::take(&mut self.values),
-            ..Exchange::default()
-        };
-        *self = kept;
+        self.taken = 0;
+        self.request = None;
+        self.request_open = false;
+        self.answering = false;
+        self.lost_bytes = 0;
     }
 }
 
@@ -106,8 +106,10 @@ struct Pairing<T> {
     connection: u32,
     output: Rc<RefCell<Output>>,
     client: Rc<RefCell<Inbox>>,
-    waiting: VecDeque<Exchange<T>>,
-    spare: Vec<Exchange<T>>,
+    /// In boxes, which move for less than their content.
+    waiting: VecDeque<Box<Exchange<T>>>,
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<Exchange<T>>>,
     /// Lost outside any exchange, to be noted in the next one.
     lost_bytes: u64,
     /// Several requests have waited at once: order alone pairs them, so a loss makes it unknowable.
@@ -119,13 +121,13 @@ struct Pairing<T> {
 }
 
 impl<T: Default> Pairing<T> {
-    fn fresh(&mut self) -> Exchange<T> {
+    fn fresh(&mut self) -> Box<Exchange<T>> {
         let mut exchange = self.spare.pop().unwrap_or_default();
         exchange.lost_bytes = std::mem::take(&mut self.lost_bytes);
         exchange
     }
 
-    fn emit(&mut self, mut exchange: Exchange<T>, response: Option<Span>, outcome: u8) {
+    fn emit(&mut self, mut exchange: Box<Exchange<T>>, response: Option<Span>, outcome: u8) {
         if exchange.request_open {
             exchange.request = Some(Span { end_ns: 0, ..self.client.borrow().span() });
         }
@@ -139,11 +141,11 @@ impl<T: Default> Pairing<T> {
         let lost = exchange.lost_bytes + request.lost_bytes + response.lost_bytes;
         output.sizes.extend([request.bytes, response.bytes, lost]);
         output.text_lengths.extend(exchange.head_lengths);
-        output.text.push_str(&exchange.head);
+        output.text.extend_from_slice(&exchange.head);
         output.attribute_counts.push(exchange.ids.len() as u16);
         output.attribute_ids.extend_from_slice(&exchange.ids);
         output.attribute_values.extend_from_slice(&exchange.values);
-        output.text.push_str(&exchange.text);
+        output.text.extend_from_slice(&exchange.text);
         drop(output);
         if self.spare.len() < 4 {
             exchange.reset();
@@ -164,7 +166,7 @@ impl<T: Default> Pairing<T> {
         front
     }
 
-    fn give_up(&mut self, exchange: Exchange<T>, response: Option<Span>, reset: bool) {
+    fn give_up(&mut self, exchange: Box<Exchange<T>>, response: Option<Span>, reset: bool) {
         let outcome = match (&exchange.request, exchange.answering || reset || exchange.request_open) {
             (None, _) => code::UNMATCHED,
             (_, true) => code::ABORTED,

@@ -41,7 +41,7 @@ pub trait FieldKind {
     const KIND: ValueKind;
 }
 
-/// Text. Bytes that are not UTF-8 are replaced.
+/// Text, as bytes: podtap replaces what is not UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub enum Text {}
 
@@ -80,52 +80,42 @@ impl FieldKind for Flag {
 /// A value that a field of kind `K` takes.
 pub trait Settable<K> {
     /// Appends text to `text` and gives the 64 bits of the contract.
-    fn put(self, text: &mut String) -> u64;
+    fn put(self, text: &mut Vec<u8>) -> u64;
 }
 
 impl Settable<Text> for &[u8] {
-    fn put(self, text: &mut String) -> u64 {
-        if let Ok(valid) = std::str::from_utf8(self) {
-            return valid.put(text);
-        }
-        let before = text.len();
-        for part in self.utf8_chunks() {
-            text.push_str(part.valid());
-            if !part.invalid().is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        (text.len() - before) as u64
-    }
-}
-
-impl Settable<Text> for &str {
-    fn put(self, text: &mut String) -> u64 {
-        text.push_str(self);
+    fn put(self, text: &mut Vec<u8>) -> u64 {
+        text.extend_from_slice(self);
         self.len() as u64
     }
 }
 
+impl Settable<Text> for &str {
+    fn put(self, text: &mut Vec<u8>) -> u64 {
+        self.as_bytes().put(text)
+    }
+}
+
 impl<N: Into<u64>> Settable<Uint> for N {
-    fn put(self, _: &mut String) -> u64 {
+    fn put(self, _: &mut Vec<u8>) -> u64 {
         self.into()
     }
 }
 
 impl Settable<Int> for i64 {
-    fn put(self, _: &mut String) -> u64 {
+    fn put(self, _: &mut Vec<u8>) -> u64 {
         self.cast_unsigned()
     }
 }
 
 impl Settable<Float> for f64 {
-    fn put(self, _: &mut String) -> u64 {
+    fn put(self, _: &mut Vec<u8>) -> u64 {
         self.to_bits()
     }
 }
 
 impl Settable<Flag> for bool {
-    fn put(self, _: &mut String) -> u64 {
+    fn put(self, _: &mut Vec<u8>) -> u64 {
         self.into()
     }
 }

@@ -255,7 +255,7 @@ const EMPTY: Output = Output {
     attribute_counts: Vec::new(),
     attribute_ids: Vec::new(),
     attribute_values: Vec::new(),
-    text: String::new(),
+    text: Vec::new(),
     demand_connections: Vec::new(),
     demand_kinds: Vec::new(),
     demand_positions: Vec::new(),
@@ -274,7 +274,7 @@ fn output_like(other: &Output) -> Output {
         attribute_counts: Vec::with_capacity(other.attribute_counts.len()),
         attribute_ids: Vec::with_capacity(other.attribute_ids.len()),
         attribute_values: Vec::with_capacity(other.attribute_values.len()),
-        text: String::with_capacity(other.text.len()),
+        text: Vec::with_capacity(other.text.len()),
         ..EMPTY
     }
 }

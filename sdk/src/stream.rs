@@ -245,6 +245,24 @@ impl Inbox {
         self.interrupted().map_or(Poll::Pending, |why| Poll::Ready(Err(why)))
     }
 
+    /// Consumes what `read` makes of the chunk alone; none where it is incomplete.
+    fn parse<T>(
+        &mut self,
+        max: usize,
+        read: &mut impl FnMut(&[u8]) -> Option<(usize, T)>,
+    ) -> Poll<Result<Option<T>, Break>> {
+        let chunk = self.chunk();
+        if chunk.is_empty() {
+            return self.interrupted().map_or(Poll::Pending, |why| Poll::Ready(Err(why)));
+        }
+        let visible = chunk.get(..max).unwrap_or(chunk);
+        let Some((length, value)) = read(visible) else { return Poll::Ready(Ok(None)) };
+        let length = length.min(visible.len());
+        self.start += length;
+        self.consumed(length as u64);
+        Poll::Ready(Ok(Some(value)))
+    }
+
     fn drop_carry(&mut self) {
         let bytes = self.carry.len() as u64;
         self.carry.clear();
@@ -358,6 +376,22 @@ impl Stream {
     ) -> Result<T, Break> {
         let (mut scanned, mut read) = (0, Some(read));
         poll_fn(|_| self.inbox.borrow_mut().until(&end, max, &mut scanned, &mut read)).await
+    }
+
+    /// As [`Stream::until`], for a piece whose end shows only in reading it: `read` gives its length and what it makes of
+    /// it, or none while it is incomplete. What arrived in one segment is then looked at once; only otherwise is `end`
+    /// asked, and `read` called again when it has found the end.
+    pub async fn parse<T>(
+        &mut self,
+        end: impl Delimiter,
+        max: usize,
+        mut read: impl FnMut(&[u8]) -> Option<(usize, T)>,
+    ) -> Result<T, Break> {
+        let at_once = poll_fn(|_| self.inbox.borrow_mut().parse(max, &mut read)).await?;
+        match at_once {
+            Some(value) => Ok(value),
+            None => self.until(end, max, |bytes| read(bytes).map(|(_, value)| value)).await?.ok_or(Break::Malformed),
+        }
     }
 
     /// Reads `length` bytes and gives what `read` makes of them.

@@ -190,17 +190,17 @@ fn empty() -> Batch {
 
 /// Adds a line for each exchange, and notes demands to skip.
 fn read<D: Decoder>(output: &Output, lines: &mut Vec<String>, skip: &mut [u64; 2]) {
-    let mut text = output.text.as_str();
+    let mut text = output.text.as_slice();
     let mut take = |length: u64| {
         let (piece, rest) = text.split_at(length as usize);
         text = rest;
-        piece
+        String::from_utf8_lossy(piece).into_owned()
     };
     let mut attribute = 0;
     for index in 0..output.exchange_connections.len() {
         let outcome = ["ok", "error", "no_response", "aborted", "unmatched"][usize::from(output.outcomes[index])];
         let heads = [0, 1, 2].map(|n| take(output.text_lengths[index * 3 + n].into()));
-        let mut line = match heads {
+        let mut line = match heads.each_ref().map(String::as_str) {
             ["", "", ""] => outcome.to_owned(),
             [operation, target, ""] => format!("{outcome} {operation} {target}"),
             [_, _, summary] => format!("{outcome} {summary}"),
@@ -221,7 +221,7 @@ fn read<D: Decoder>(output: &Output, lines: &mut Vec<String>, skip: &mut [u64; 2
             let declared = D::DESCRIPTOR.attributes[usize::from(output.attribute_ids[attribute])];
             let bits = output.attribute_values[attribute];
             let value = match declared.kind {
-                ValueKind::Text => take(bits).to_owned(),
+                ValueKind::Text => take(bits),
                 ValueKind::Uint => bits.to_string(),
                 ValueKind::Int => bits.cast_signed().to_string(),
                 ValueKind::Float => f64::from_bits(bits).to_string(),

@@ -1,5 +1,7 @@
 //! What a plugin returned, checked as a whole before any of it is used.
 
+use std::borrow::Cow;
+
 use super::bindings::podtap::decoder::types as contract;
 use super::descriptor::{Descriptor, ValueKind};
 use crate::event::{Outcome, Value};
@@ -26,7 +28,7 @@ pub struct Row<'a> {
     /// Bytes of the request, of the response, and lost.
     pub sizes: [u64; 3],
     /// Operation, target, summary; empty for none.
-    pub texts: [&'a str; 3],
+    pub texts: [Cow<'a, str>; 3],
     /// Index into the descriptor's attributes, and value.
     pub attributes: Vec<(usize, Value<'a>)>,
     /// A text was longer than podtap keeps.
@@ -107,7 +109,7 @@ impl<'a> Rows<'a> {
         Ok(rows)
     }
 
-    /// Walks the texts as [`Rows::each`] will: every piece within the text and on character boundaries, and all used.
+    /// Walks the texts as [`Rows::each`] will: every piece lies within the text, and all of it is used.
     fn check_texts(&self) -> Result<(), &'static str> {
         let output = self.output;
         let (mut attribute, mut at) = (0, 0_usize);
@@ -129,8 +131,8 @@ impl<'a> Rows<'a> {
             let texts = ids.iter().zip(values).filter(|&(&id, _)| self.kind(id) == ValueKind::Text).map(|(_, &v)| v);
             for length in heads.chain(texts) {
                 at = usize::try_from(length).ok().and_then(|length| at.checked_add(length)).ok_or("a text too long")?;
-                if !output.text.is_char_boundary(at) {
-                    return Err("a text that ends outside the text, or within a character");
+                if at > output.text.len() {
+                    return Err("a text that ends outside the text");
                 }
             }
         }
@@ -164,17 +166,22 @@ impl<'a> Rows<'a> {
     /// The exchanges, in order.
     pub fn each(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let (output, descriptor) = (self.output, self.descriptor);
-        let mut rest = output.text.as_str();
+        // Whole at once, because that is far faster than piece by piece; lossy only where it must be.
+        let valid = std::str::from_utf8(&output.text).ok();
+        let mut at = 0;
         let mut attribute = 0;
         (0..output.exchange_connections.len()).map(move |index| {
             let mut truncated = false;
-            // Lengths were checked: they lie within the text, on character boundaries.
             let mut take = |length: u64| {
-                let (text, after) = rest.split_at_checked(length as usize).unwrap_or((rest, ""));
-                rest = after;
-                let kept = text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text);
-                truncated |= kept.len() < text.len();
-                kept
+                // Lengths were checked: they lie within the text.
+                let (from, until) = (at, at + length as usize);
+                at = until;
+                let kept = until.min(from + MAX_TEXT);
+                truncated |= kept < until;
+                match valid.and_then(|text| text.get(from..kept)) {
+                    Some(text) => Cow::Borrowed(text),
+                    None => lossy(output.text.get(from..kept).unwrap_or_default(), kept < until),
+                }
             };
             let texts = [0, 1, 2].map(|n| take(output.text_lengths[index * 3 + n].into()));
             let until = attribute + usize::from(output.attribute_counts[index]);
@@ -182,7 +189,7 @@ impl<'a> Rows<'a> {
             for at in attribute..until {
                 let (id, bits) = (usize::from(output.attribute_ids[at]), output.attribute_values[at]);
                 let value = match descriptor.attributes[id].kind {
-                    ValueKind::Text => Value::Text(take(bits).into()),
+                    ValueKind::Text => Value::Text(take(bits)),
                     ValueKind::Uint => Value::Uint(bits),
                     ValueKind::Int => Value::Int(bits.cast_signed()),
                     ValueKind::Float => Value::Float(f64::from_bits(bits)),
@@ -213,6 +220,16 @@ impl<'a> Rows<'a> {
             Some(Demand { connection, from_server: kind & FROM_SERVER != 0, kind: demand_of(kind)?, position })
         })
     }
+}
+
+/// Text with what is not UTF-8 replaced; a character that a cut left incomplete goes without a trace.
+fn lossy(bytes: &[u8], cut: bool) -> Cow<'_, str> {
+    let incomplete = |error: std::str::Utf8Error| error.error_len().is_none().then(|| error.valid_up_to());
+    let whole = match std::str::from_utf8(bytes) {
+        Err(error) if cut => incomplete(error).unwrap_or(bytes.len()),
+        _ => bytes.len(),
+    };
+    String::from_utf8_lossy(bytes.get(..whole).unwrap_or(bytes))
 }
 
 fn outcome_of(number: u8) -> Option<Outcome> {
@@ -278,9 +295,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_utf_8_is_replaced_in_its_own_piece() {
+        let (mut output, descriptor) = (valid(), descriptor());
+        output.text = b"o\xfftt\xc3\xa9".into();
+        output.text_lengths = vec![2, 1, 0];
+        output.attribute_values = vec![0, 3];
+        let rows = Rows::check(&output, &descriptor).unwrap();
+        let row = rows.each().next().unwrap();
+        assert_eq!(row.texts, ["o\u{fffd}", "t", ""]);
+        assert_eq!(row.attributes[1].1, Value::Text("té".into()));
+        // Cut within a character by the decoder.
+        output.text = "oé".into();
+        output.text_lengths = vec![2, 0, 0];
+        output.attribute_values = vec![0, 1];
+        let rows = Rows::check(&output, &descriptor).unwrap();
+        assert_eq!(rows.each().next().unwrap().texts[0], "o\u{fffd}");
+    }
+
+    #[test]
     fn a_long_text_is_cut_on_a_character_and_said_so() {
         let (mut output, descriptor) = (valid(), descriptor());
-        output.text = format!("{}é", "x".repeat(MAX_TEXT - 1));
+        output.text = format!("{}é", "x".repeat(MAX_TEXT - 1)).into();
         output.text_lengths = vec![output.text.len() as u32, 0, 0];
         output.attribute_values = vec![0, 0];
         let rows = Rows::check(&output, &descriptor).unwrap();
@@ -311,11 +346,7 @@ mod tests {
         check("twice", &|output| output.attribute_ids = vec![1, 1]);
         check("outside the text", &|output| output.attribute_values = vec![0, 99]);
         check("too long", &|output| output.attribute_values = vec![0, u64::MAX]);
-        check("within a character", &|output| {
-            output.text = "oé".into();
-            output.attribute_values = vec![0, 1];
-        });
-        check("no exchange", &|output| output.text.push('x'));
+        check("no exchange", &|output| output.text.push(b'x'));
         check("demands differ", &|output| output.demand_positions.clear());
         check("unknown demand", &|output| output.demand_kinds = vec![3]);
     }

@@ -34,12 +34,11 @@ impl ConnectionIdentity {
     /// `id` of an exchange: 24 hex digits that name agent and connection, then 8 with the number of the exchange.
     pub fn exchange_id(&self, exchange: u32) -> Cow<'static, str> {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(32);
+        let mut text = Vec::with_capacity(32);
         for byte in self.prefix.iter().chain(&exchange.to_be_bytes()) {
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 15)]));
+            text.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
-        text.into()
+        String::from_utf8(text).unwrap_or_default().into()
     }
 }
 

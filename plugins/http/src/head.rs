@@ -1,7 +1,9 @@
 //! Request and response heads: start line and header fields (RFC 9112 sections 2 to 5).
 //!
-//! In: the bytes of a whole head. Out: what an exchange or the framing of the body needs of it, as slices. Lenient as
+//! In: bytes that begin with a head. Out: what an exchange or the framing of the body needs of it, as slices. Lenient as
 //! RFC 9112 allows recipients to be: bare LF ends a line (2.2), obsolete line folding is passed over (5.2).
+
+use crate::framing::Declared;
 
 /// The longest head read; servers refuse far shorter ones.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -79,53 +81,64 @@ pub(crate) fn is_registered(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH")
 }
 
-/// A head split in start line and header section.
-#[derive(Clone, Copy, Debug)]
+/// A head: its start line, and of its header section what podtap has a use for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     pub(crate) start_line: &'a [u8],
-    fields: &'a [u8],
+    pub(crate) body: Declared,
+    pub(crate) host: Option<&'a [u8]>,
+    pub(crate) user_agent: Option<&'a [u8]>,
+    pub(crate) traceparent: Option<&'a [u8]>,
+    pub(crate) content_type: Option<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
-    /// Empty lines before the start line are passed over (RFC 9112 section 2.2).
-    pub(crate) fn new(bytes: &'a [u8]) -> Head<'a> {
-        let mut rest = bytes;
+    /// The head that `bytes` begin with, and its length; none while its end is not there. Empty lines before the start
+    /// line are passed over (RFC 9112 section 2.2); a head of nothing else has an empty start line. A line without a
+    /// colon is passed over; of a folded field only the first line is taken; of repeated fields the first one.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<(usize, Head<'a>)> {
+        let mut head = Head::default();
+        let (mut rest, mut empty_lines) = (bytes, 0);
+        while head.start_line.is_empty() {
+            let (line, after) = split_line(rest)?;
+            (head.start_line, rest) = (line, after);
+            empty_lines += usize::from(line.is_empty());
+            if empty_lines == 2 {
+                return Some((bytes.len() - rest.len(), head));
+            }
+        }
         loop {
-            let (line, after) = split_line(rest);
-            if line.is_empty() && !after.is_empty() {
-                rest = after;
-            } else {
-                return Head { start_line: line, fields: after };
+            let (line, after) = split_line(rest)?;
+            rest = after;
+            // Most lines are of no interest; by their first letter they cost next to nothing.
+            match line.first().map(u8::to_ascii_lowercase) {
+                None => return Some((bytes.len() - rest.len(), head)),
+                Some(b'c' | b'h' | b't' | b'u') => head.field(line),
+                Some(_) => {}
             }
         }
     }
 
-    /// Fields in order whose names begin with one of the letters `initials` (lower case), names as sent, values without
-    /// surrounding white space. A line without a colon is passed over; of a folded field only the first line is given.
-    /// Most lines of a head are of no interest; by their first letter they cost next to nothing.
-    pub(crate) fn fields(&self, initials: &'static [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let mut rest = self.fields;
-        std::iter::from_fn(move || {
-            loop {
-                let (line, after) = split_line(rest);
-                rest = after;
-                if !initials.contains(&line.first()?.to_ascii_lowercase()) {
-                    continue;
-                }
-                if let Some(colon) = memchr::memchr(b':', line) {
-                    return Some((&line[..colon], line[colon + 1..].trim_ascii()));
-                }
-            }
-        })
+    fn field(&mut self, line: &'a [u8]) {
+        let Some(colon) = memchr::memchr(b':', line) else { return };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let place = match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => &mut self.host,
+            10 if name.eq_ignore_ascii_case(b"user-agent") => &mut self.user_agent,
+            11 if name.eq_ignore_ascii_case(b"traceparent") => &mut self.traceparent,
+            12 if name.eq_ignore_ascii_case(b"content-type") => &mut self.content_type,
+            14 if name.eq_ignore_ascii_case(b"content-length") => return self.body.length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return self.body.transfer_encoding(value),
+            _ => return,
+        };
+        place.get_or_insert(value);
     }
 }
 
-/// The first line without its ending, and what follows.
-fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b'\n', bytes) {
-        Some(at) => (bytes[..at].strip_suffix(b"\r").unwrap_or(&bytes[..at]), &bytes[at + 1..]),
-        None => (bytes, &[]),
-    }
+/// The first line without its ending, and what follows; none while its end is not there.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b'\n', bytes)?;
+    Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), &bytes[end + 1..]))
 }
 
 /// method SP request-target SP HTTP-version (RFC 9112 section 3). Between them runs of white space are taken for one
@@ -215,11 +228,25 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_split_at_the_first_colon_and_trimmed() {
-        let head = Head::new(b"\r\nGET / HTTP/1.1\r\nHost: a:80 \r\nX-Fold: 1\r\n\t2\r\nnonsense\r\nE:\r\n\r\n");
+    fn a_head_gives_what_is_of_use_and_its_length() {
+        let bytes = b"\r\nGET / HTTP/1.1\r\nHost: a:80 \r\nhost: b\r\nX-Fold: 1\r\n\thost: c\r\nUnusual\r\n\
+            USER-AGENT:t\r\nContent-Length: 3\r\n\r\nabc";
+        let (length, head) = Head::parse(bytes).unwrap();
+        assert_eq!(length, bytes.len() - 3);
         assert_eq!(head.start_line, b"GET / HTTP/1.1");
-        let fields: Vec<_> = head.fields(b"hex").collect();
-        assert_eq!(fields, [(&b"Host"[..], &b"a:80"[..]), (b"X-Fold", b"1"), (b"E", b"")]);
-        assert_eq!(head.fields(b"x").count(), 1);
+        assert_eq!((head.host, head.user_agent), (Some(&b"a:80"[..]), Some(&b"t"[..])));
+        assert_eq!(head.content_type, None);
+        assert_eq!(head.body.of_request(), crate::framing::Body::Length(3));
+        for incomplete in 0..length {
+            assert_eq!(Head::parse(&bytes[..incomplete]), None);
+        }
+    }
+
+    #[test]
+    fn a_head_ends_where_its_end_is_found() {
+        for bytes in [&b"A b\n\n"[..], b"\r\nA b\nh:\r\n\nx", b"\n\n", b"\r\n\r\nx", b"\n\nA b"] {
+            let length = Head::parse(bytes).map(|(length, _)| length);
+            assert_eq!(length, end_of_head(bytes, 0), "{}", bytes.escape_ascii());
+        }
     }
 }

@@ -16,7 +16,7 @@ use fields::{
     ATTRIBUTES, CONTENT_TYPE, ERROR_TYPE, HOST, METHOD, METHOD_ORIGINAL, PATH, QUERY, REQUEST_BODY_SIZE,
     RESPONSE_BODY_SIZE, SCHEME, SPAN_ID, STATUS, TRACE_ID, USER_AGENT, VERSION,
 };
-use framing::{Asked, Body, Declared};
+use framing::{Asked, Body};
 use head::{Head, MAX_HEAD, METHODS, RequestLine, is_registered};
 use target::Target;
 
@@ -80,15 +80,16 @@ async fn requests(mut client: Stream, exchanges: Exchanges<Asked>, midstream: bo
 async fn request(client: &mut Stream, exchanges: &Exchanges<Asked>) -> Result<(), Break> {
     client.message().await?;
     let read = |bytes: &[u8]| {
-        let head = Head::new(bytes);
+        let (length, head) = Head::parse(bytes)?;
         if head.start_line.is_empty() {
-            return Ok(None);
+            return Some((length, Ok(None)));
         }
-        let line = head::request_line(head.start_line).ok_or(Break::Malformed)?;
-        Ok(Some(exchanges.request(|exchange| describe_request(exchange, &line, &head))))
+        let request = |line| exchanges.request(|exchange| describe_request(exchange, &line, &head));
+        let framing = head::request_line(head.start_line).map(request);
+        Some((length, framing.map(Some).ok_or(Break::Malformed)))
     };
     // Nothing but empty lines: a server ignores them, and so does the next turn (RFC 9112 section 2.2).
-    let Some(framing) = client.until(head::end_of_head, MAX_HEAD, read).await?? else { return Ok(()) };
+    let Some(framing) = client.parse(head::end_of_head, MAX_HEAD, read).await?? else { return Ok(()) };
     let size = body(client, framing).await?;
     exchanges.request_end(client, |exchange| {
         if let Some(size) = size {
@@ -115,11 +116,12 @@ async fn response(server: &mut Stream, exchanges: &Exchanges<Asked>) -> Result<(
     server.message().await?;
     let (status, framing) = loop {
         let read = |bytes: &[u8]| {
-            let head = Head::new(bytes);
-            let line = head::status_line(head.start_line).ok_or(Break::Malformed)?;
-            Ok((line.status, exchanges.response(|exchange| describe_response(exchange, line.status, &head))))
+            let (length, head) = Head::parse(bytes)?;
+            let response = |status| (status, exchanges.response(|it| describe_response(it, status, &head)));
+            let line = head::status_line(head.start_line).map(|line| response(line.status));
+            Some((length, line.ok_or(Break::Malformed)))
         };
-        match server.until(head::end_of_head, MAX_HEAD, read).await?? {
+        match server.parse(head::end_of_head, MAX_HEAD, read).await?? {
             // Interim: the final response follows (RFC 9110 section 15.2). 101 is final on this connection.
             (100 | 102..=199, _) => {}
             (status, framing) => break (status, framing),
@@ -192,26 +194,18 @@ fn describe_request(exchange: &mut Exchange<Asked>, line: &RequestLine<'_>, head
     }
     exchange.set(SCHEME, target.scheme.unwrap_or(b"http"));
     exchange.set(VERSION, line.version.text());
-    if let Some(host) = target.host {
+    // A host in the target comes before the field (RFC 9112 section 3.2.2).
+    if let Some(host) = target.host.or(head.host.map(target::host)) {
         exchange.set(HOST, host);
     }
-    let mut declared = Declared::default();
-    // Host, User-Agent, traceparent, and those of the body.
-    for (name, value) in head.fields(b"huct") {
-        declared.field(name, value);
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => exchange.set(HOST, target::host(value)),
-            10 if name.eq_ignore_ascii_case(b"user-agent") => exchange.set(USER_AGENT, value),
-            11 if name.eq_ignore_ascii_case(b"traceparent") => {
-                if let Some((trace, span)) = traceparent(value) {
-                    exchange.set(TRACE_ID, trace);
-                    exchange.set(SPAN_ID, span);
-                }
-            }
-            _ => {}
-        }
+    if let Some(user_agent) = head.user_agent {
+        exchange.set(USER_AGENT, user_agent);
     }
-    declared.of_request()
+    if let Some((trace, span)) = head.traceparent.and_then(traceparent) {
+        exchange.set(TRACE_ID, trace);
+        exchange.set(SPAN_ID, span);
+    }
+    head.body.of_request()
 }
 
 fn describe_response(exchange: &mut Exchange<Asked>, status: u16, head: &Head<'_>) -> Body {
@@ -222,14 +216,10 @@ fn describe_response(exchange: &mut Exchange<Asked>, status: u16, head: &Head<'_
     if status >= 500 {
         exchange.set(ERROR_TYPE, head.start_line.get(9..12).unwrap_or_default());
     }
-    let mut declared = Declared::default();
-    for (name, value) in head.fields(b"ct") {
-        declared.field(name, value);
-        if name.len() == 12 && name.eq_ignore_ascii_case(b"content-type") {
-            exchange.set(CONTENT_TYPE, value);
-        }
+    if let Some(content_type) = head.content_type {
+        exchange.set(CONTENT_TYPE, content_type);
     }
-    declared.of_response(status, exchange.state)
+    head.body.of_response(status, exchange.state)
 }
 
 /// version "-" trace-id "-" parent-id "-" trace-flags, lower-case hex; all zeros are no id (W3C Trace Context 3.2).
