@@ -74,7 +74,7 @@ pub(crate) fn make(args: &Args) -> Result<Traffic> {
     for page in 0..50 {
         let file = folder.join(format!("site/pages/{page}.html"));
         fs::create_dir_all(file.parent().context("a file in a folder")?)?;
-        fs::write(file, format!("<p>Page {page}</p>\n").repeat(1 + page * 2))?;
+        fs::write(file, format!("<p>Page {page}</p>\n").repeat(30 + page * 2))?;
     }
     for _ in 0..3 {
         // Its absence marks a run that did not end well.
