@@ -287,7 +287,7 @@ impl Worker<'_, '_> {
         loop {
             // Progress is looked at now and then only: it costs a call.
             seen = seen.wrapping_add(1);
-            if seen % 1024 == 0 && file.position() >= next_progress {
+            if seen.is_multiple_of(1024) && file.position() >= next_progress {
                 next_progress = file.position() + PROGRESS_STEP;
                 progress(file.position());
             }
@@ -410,7 +410,7 @@ impl Publisher<'_> {
         if self.failed.is_some() {
             return;
         }
-        let Row { protocol, outcome, times, sizes, texts, attributes, truncated, .. } = row;
+        let Row { protocol, outcome, times, sizes, texts, attribute_ids, mut attributes, truncated, .. } = row;
         let [request_start, request_end, response_start, response_end] = times;
         let [request_bytes, response_bytes, lost_bytes] = sizes;
         let (request_seen, response_seen) = (request_start != 0, response_start != 0);
@@ -419,20 +419,15 @@ impl Publisher<'_> {
 
         let [operation, target, summary] = texts.map(|text| (!text.is_empty()).then_some(text));
         let summary = summary.or_else(|| match (&operation, &target) {
-            (Some(operation), Some(target)) => Some(format!("{operation} {target}").into()),
+            (Some(operation), Some(target)) => Some([operation, " ", target].concat().into()),
             (one, other) => one.as_ref().or(other.as_ref()).cloned(),
         });
-        let mut named = Vec::with_capacity(attributes.len());
-        for (index, value) in attributes {
-            let attribute = &descriptor.attributes[index];
-            let value = match value {
-                Value::Text(Cow::Borrowed(text)) if attribute.is_query => Value::Text(self.redaction.query(text)),
-                Value::Text(text) if attribute.is_query => {
-                    Value::Text(Cow::Owned(self.redaction.query(&text).into_owned()))
-                }
-                value => value,
-            };
-            named.push((Cow::Borrowed(attribute.name.as_str()), value));
+        for (&id, (_, value)) in attribute_ids.iter().zip(&mut attributes) {
+            if descriptor.attributes[usize::from(id)].is_query
+                && let Value::Text(query) = value
+            {
+                self.redaction.redact_query(query);
+            }
         }
 
         let number = tracked.next_exchange;
@@ -460,7 +455,7 @@ impl Publisher<'_> {
             connection: event::Connection { id: Cow::Borrowed(&identity.id), exchange: number, midstream },
             loss: (lost_bytes > 0 || truncated)
                 .then_some(Loss { gap_bytes: (lost_bytes > 0).then_some(lost_bytes), truncated }),
-            attributes: Attributes(named),
+            attributes: Attributes(attributes),
             resource: Cow::Borrowed(self.resource),
         };
         self.failed = self.outputs.publish(&exchange).err();

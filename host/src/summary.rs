@@ -3,9 +3,9 @@
 //!
 //! Memory is bounded whatever the traffic holds: beyond [`MAX_ROWS`] combinations, exchanges are counted under `other`.
 
-use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
+use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 
 use crate::event::{Exchange, Outcome};

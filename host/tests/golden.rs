@@ -88,7 +88,11 @@ fn logged(log: &str) -> BTreeMap<(String, String, u64), usize> {
         let columns: Vec<_> = line.split('\t').collect();
         let [method, target, status, ..] = columns.as_slice() else { panic!("not a line of the log: {line}") };
         let target = match target.split_once('?') {
-            Some((path, query)) => format!("{path}?{}", Redaction::new(&[]).query(query)),
+            Some((path, query)) => {
+                let mut query = query.into();
+                Redaction::new(&[]).redact_query(&mut query);
+                format!("{path}?{query}")
+            }
             None => (*target).to_owned(),
         };
         *found.entry(((*method).to_owned(), target, status.parse().expect("a status"))).or_default() += 1;

@@ -72,7 +72,6 @@
 #![deny(unsafe_code)]
 
 #[doc(hidden)]
-#[allow(unsafe_code)]
 pub mod bindings;
 mod exchanges;
 mod fields;

@@ -284,7 +284,7 @@ impl CaptureFile {
             }
             let big_endian = *big_endian;
             let length = Fields { bytes, big_endian }.u32(4) as usize;
-            if length < 12 || length % 4 != 0 {
+            if length < 12 || !length.is_multiple_of(4) {
                 return Err(self.damaged("a block of impossible length"));
             }
             let keeps = matches!(block_type, INTERFACE_DESCRIPTION | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET);
@@ -464,8 +464,11 @@ fn printable(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Every record as (link type, time, data, original length), and how the file ended.
-    fn read(bytes: Vec<u8>) -> (Vec<(u32, u64, Vec<u8>, u32)>, Option<String>) {
+    /// Link type, time, data, original length.
+    type Owned = (u32, u64, Vec<u8>, u32);
+
+    /// Every record, and how the file ended.
+    fn read(bytes: Vec<u8>) -> (Vec<Owned>, Option<String>) {
         let mut records = Vec::new();
         let mut file = match CaptureFile::new(io::Cursor::new(bytes)) {
             Ok(file) => file,

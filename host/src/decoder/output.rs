@@ -29,8 +29,10 @@ pub struct Row<'a> {
     pub sizes: [u64; 3],
     /// Operation, target, summary; empty for none.
     pub texts: [Cow<'a, str>; 3],
-    /// Index into the descriptor's attributes, and value.
-    pub attributes: Vec<(usize, Value<'a>)>,
+    /// Index of each attribute in the descriptor.
+    pub attribute_ids: &'a [u16],
+    /// Name and value of each.
+    pub attributes: Vec<(Cow<'a, str>, Value<'a>)>,
     /// A text was longer than podtap keeps.
     pub truncated: bool,
 }
@@ -186,16 +188,17 @@ impl<'a> Rows<'a> {
             let texts = [0, 1, 2].map(|n| take(output.text_lengths[index * 3 + n].into()));
             let until = attribute + usize::from(output.attribute_counts[index]);
             let mut attributes = Vec::with_capacity(until - attribute);
-            for at in attribute..until {
-                let (id, bits) = (usize::from(output.attribute_ids[at]), output.attribute_values[at]);
-                let value = match descriptor.attributes[id].kind {
+            let attribute_ids = &output.attribute_ids[attribute..until];
+            for (&id, &bits) in attribute_ids.iter().zip(&output.attribute_values[attribute..until]) {
+                let declared = &descriptor.attributes[usize::from(id)];
+                let value = match declared.kind {
                     ValueKind::Text => Value::Text(take(bits)),
                     ValueKind::Uint => Value::Uint(bits),
                     ValueKind::Int => Value::Int(bits.cast_signed()),
                     ValueKind::Float => Value::Float(f64::from_bits(bits)),
                     ValueKind::Flag => Value::Flag(bits != 0),
                 };
-                attributes.push((id, value));
+                attributes.push((Cow::Borrowed(declared.name.as_str()), value));
             }
             attribute = until;
             let four = |column: &[u64], n| column[index * 4 + n];
@@ -206,6 +209,7 @@ impl<'a> Rows<'a> {
                 times: [0, 1, 2, 3].map(|n| four(&output.times, n)),
                 sizes: [0, 1, 2].map(|n| output.sizes[index * 3 + n]),
                 texts,
+                attribute_ids,
                 attributes,
                 truncated,
             }
@@ -288,7 +292,8 @@ mod tests {
         let rows = Rows::check(&output, &descriptor).unwrap();
         let row = rows.each().next().unwrap();
         assert_eq!(row.texts, ["o", "t", ""]);
-        assert_eq!(row.attributes, [(1, Value::Int(-1)), (0, Value::Text("té".into()))]);
+        assert_eq!(row.attributes, [("a.int".into(), Value::Int(-1)), ("a.text".into(), Value::Text("té".into()))]);
+        assert_eq!(row.attribute_ids, [1, 0]);
         assert_eq!((row.outcome, row.times, row.sizes), (Outcome::Error, [1, 2, 3, 4], [5, 6, 7]));
         let demand = Demand { connection: 3, from_server: true, kind: DemandKind::Skip, position: 9 };
         assert_eq!(rows.demands().collect::<Vec<_>>(), [demand]);

@@ -29,15 +29,15 @@ impl Redaction {
         Redaction { query_keys: query_keys.collect() }
     }
 
-    /// Does the attribute of this name need [`Redaction::query`]?
+    /// Does the attribute of this name need [`Redaction::redact_query`]?
     pub fn is_query(name: &str) -> bool {
         name == "url.query"
     }
 
-    /// A query string with the values of secret keys replaced.
-    pub fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
+    /// Replaces the values of secret keys in a query string.
+    pub fn redact_query(&self, query: &mut Cow<'_, str>) {
         if !query.split('&').any(|pair| self.is_secret(pair)) {
-            return Cow::Borrowed(query);
+            return;
         }
         let mut out = String::with_capacity(query.len());
         for (index, pair) in query.split('&').enumerate() {
@@ -53,7 +53,7 @@ impl Redaction {
                 _ => out.push_str(pair),
             }
         }
-        Cow::Owned(out)
+        *query = Cow::Owned(out);
     }
 
     fn is_secret(&self, pair: &str) -> bool {
@@ -103,7 +103,9 @@ mod tests {
     use super::*;
 
     fn check(query: &str, expected: &str) {
-        assert_eq!(Redaction::new(&["token".to_owned()]).query(query), expected);
+        let mut redacted = Cow::Borrowed(query);
+        Redaction::new(&["token".to_owned()]).redact_query(&mut redacted);
+        assert_eq!(redacted, expected);
     }
 
     #[test]
