@@ -95,6 +95,7 @@ fn kind_of(key: &Key) -> String {
         Kind::Text => "text".to_owned(),
         Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Kind::Integer => "integer".to_owned(),
+        Kind::Flag => "`true`, `false`".to_owned(),
         Kind::Duration => "duration".to_owned(),
         Kind::Size => "size".to_owned(),
         Kind::List => "list of text".to_owned(),

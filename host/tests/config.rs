@@ -163,6 +163,7 @@ fn every_kind_of_key_can_be_set_by_the_environment() {
         ("PODTAP_KAFKA_TOPIC", "exchanges"),
         ("PODTAP_OUTPUT_FILE", "/tmp/events"),
         ("PODTAP_OUTPUT_FORMAT", "json"),
+        ("PODTAP_PLUGINS_CACHE", "false"),
         ("PODTAP_PLUGINS_CONFIG", "{\"http\": {\"headers\": []}}"),
         ("PODTAP_STREAM_MAX_CONNECTIONS", "5"),
     ])
@@ -179,6 +180,7 @@ fn every_kind_of_key_can_be_set_by_the_environment() {
     assert_eq!(config.kafka.timeout, HumanDuration(Duration::from_secs(60)));
     assert_eq!(config.output.file, Some("/tmp/events".into()));
     assert_eq!(config.output.format, Some(OutputFormat::Json));
+    assert!(!config.plugins.cache);
     assert!(config.plugins.config.contains_key("http"));
     assert_eq!(config.stream.max_connections, 5);
 }
@@ -220,6 +222,7 @@ fn a_bad_variable_is_named() {
         one("PODTAP_KAFKA_TIMEOUT", "5"),
         "PODTAP_KAFKA_TIMEOUT: kafka.timeout: \"5\" is not a duration such as 100ms, 2s or 1m 30s"
     );
+    assert_eq!(one("PODTAP_PLUGINS_CACHE", "no"), "PODTAP_PLUGINS_CACHE: plugins.cache: \"no\" is not true or false");
     let secret = one("PODTAP_KAFKA_LIBRDKAFKA_OPTIONS", "{\"sasl.password\": hunter2}");
     assert!(!secret.contains("hunter"), "{secret}");
     let secret = one("PODTAP_KAFKA_LIBRDKAFKA_OPTIONS", "hunter2");

@@ -32,6 +32,8 @@ pub enum Kind {
     Choice(Vec<String>),
     /// An integer.
     Integer,
+    /// `true` or `false`.
+    Flag,
     /// See [`HumanDuration`].
     Duration,
     /// See [`ByteSize`].
@@ -107,6 +109,7 @@ impl Key {
             Kind::Integer => {
                 text.parse::<u64>().map(Value::from).map_err(|_| format!("{text:?} is not a whole number"))
             }
+            Kind::Flag => text.parse::<bool>().map(Value::from).map_err(|_| format!("{text:?} is not true or false")),
             Kind::List => Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()),
             Kind::Map | Kind::Objects if text.trim_start().starts_with('{') => {
                 // The message of the JSON reader names no content: the value may be a secret.
@@ -179,6 +182,7 @@ fn kind(schema: &Value) -> Kind {
         _ if is("object") && schema["additionalProperties"]["type"] == "object" => Kind::Objects,
         _ if is("object") => Kind::Map,
         _ if is("integer") => Kind::Integer,
+        _ if is("boolean") => Kind::Flag,
         _ => Kind::Text,
     }
 }
