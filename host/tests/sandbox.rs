@@ -115,3 +115,16 @@ fn connections_seen_from_their_middle_say_so_after_a_failure() {
     let midstream = |exchange: &Value| exchange["connection"]["midstream"] == true;
     assert!(run.exchanges().iter().any(midstream), "{}", run.stdout);
 }
+
+#[test]
+fn a_connection_that_changes_protocol_is_detected_anew() {
+    let mut capture = Capture::default();
+    let connection = &mut capture.connection(1001, 80);
+    connection.client("GET /up HTTP/1.1\r\nUpgrade: misbehave\r\n\r\n").server("HTTP/1.1 101 Yes\r\n\r\n");
+    connection.client("> a\n").server("a\n").client("> b\n").server("b\n").close();
+    // A batch for each entry, so that the change is known before what follows it comes.
+    let run = replay(&capture, "decoder: {batch_entries: 1}");
+    assert_eq!(targets(&run), ["/up", "> a", "> b"], "{}", run.stderr);
+    let numbers: Vec<_> = run.exchanges().iter().map(|exchange| exchange["connection"]["exchange"].clone()).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+}

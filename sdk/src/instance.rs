@@ -242,6 +242,9 @@ impl<D: Decoder> Instance<D> {
             _ => return,
         }
         side.run();
+        if side.inbox.borrow().handed_over {
+            (tracked.client.task, tracked.server.task) = (None, None);
+        }
     }
 }
 

@@ -88,6 +88,8 @@ pub(crate) struct Inbox {
     interrupt: Option<Interrupt>,
     message_position: u64,
     message: Span,
+    /// Another protocol begins here.
+    pub(crate) handed_over: bool,
 }
 
 impl Inbox {
@@ -107,6 +109,7 @@ impl Inbox {
             interrupt: None,
             message_position: 0,
             message: Span::default(),
+            handed_over: false,
         }
     }
 
@@ -428,10 +431,12 @@ impl Stream {
         self.inbox.borrow_mut().demand(DEMAND_IGNORE, 0);
     }
 
-    /// Tells podtap that another protocol begins with the next byte of this side: it detects it anew.
+    /// Tells podtap that another protocol begins with the next byte of this side: it detects it anew. For this decoder
+    /// the connection is over, and neither task runs again.
     pub fn hand_over(&self) {
         let mut inbox = self.inbox.borrow_mut();
         let position = inbox.position;
+        inbox.handed_over = true;
         inbox.demand(DEMAND_DETECT, position);
     }
 

@@ -155,6 +155,8 @@ impl<'r> Dispatcher<'r> {
     pub fn flush(&mut self, engine: &mut Engine, take: Take<'_>) {
         for slot in 0..self.slots.len() {
             self.feed(slot, take);
+            // Once more for connections that were handed over, which are closed by it.
+            self.feed(slot, take);
         }
         self.pass_on_demands(engine);
     }
@@ -187,17 +189,21 @@ impl<'r> Dispatcher<'r> {
 
     fn feed(&mut self, slot: usize, take: Take<'_>) {
         let mut batch = std::mem::take(&mut self.slots[slot].batch);
+        let closed = std::mem::take(&mut self.slots[slot].closed);
         if !batch.is_empty() {
             match self.call(slot, &batch, take) {
                 Ok(()) => self.slots[slot].failures_in_a_row = 0,
                 Err(failure) => self.recover(slot, &batch, failure, take),
             }
         }
-        batch.clear();
-        let held = &mut self.slots[slot];
-        held.batch = batch;
-        for id in std::mem::take(&mut held.closed) {
+        for id in closed {
             self.table.remove(id);
+        }
+        // What was handed over is closed in the next batch already.
+        let held = &mut self.slots[slot];
+        if held.batch.is_empty() {
+            batch.clear();
+            held.batch = batch;
         }
     }
 

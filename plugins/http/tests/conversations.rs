@@ -237,6 +237,7 @@ fn another_protocol_after_an_upgrade_is_left_alone() {
         .server("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
         .server([0x81, 3, b'a', b'b', b'c'])
         .client([0x81, 0x83, 1, 2, 3, 4, 5, 6, 7])
+        .client("GET /of-the-tunnel HTTP/1.1\r\n\r\n")
         .close();
     check(&conversation, &["ok GET /ws request 1..1"]);
 }
