@@ -143,7 +143,7 @@ fn page(contenders: &[Contender], exchanges: usize, file_bytes: u64) -> Result<S
         page,
         "A capture of {exchanges} HTTP exchanges, {:.1} MiB (nginx under wrk, made by `cargo xtask e2e nginx`).\n\
          CPU time, user and system; median of {} runs that took turns. Memory: the most of all runs.\n\
-         Start-up is what a capture of a few hundred exchanges takes: most of it goes into compiling the decoders.\n",
+         Start-up is what a capture of a few hundred exchanges takes, with the compiled decoders in the cache.\n",
         mebibytes(file_bytes),
         contenders[0].runs.len(),
     )?;

@@ -13,7 +13,7 @@ podtap_sdk::fields! {
     pub SCHEME: Text = "url.scheme";
     /// Host that the request was for, without port.
     pub HOST: Text = "server.address";
-    /// Version of the request's HTTP: `1.1`, `1.0`, `0.9`.
+    /// Version of the request's HTTP: `1.1` or `1.0`.
     pub VERSION: Text = "network.protocol.version";
     /// Who asked, in its own words.
     pub USER_AGENT: Text = "user_agent.original";
