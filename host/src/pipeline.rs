@@ -430,8 +430,7 @@ impl Publisher<'_> {
             }
         }
 
-        let number = tracked.next_exchange;
-        tracked.next_exchange = number.wrapping_add(1);
+        let number = tracked.number_exchange();
         let (client, server, midstream) = (tracked.client(), tracked.server(), tracked.midstream);
         let identity = tracked.identity(self.agent);
         let exchange = Exchange {

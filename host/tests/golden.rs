@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -74,9 +74,12 @@ fn no_golden_is_without_its_capture() {
 }
 
 #[test]
-fn a_second_replay_gives_the_same_events() {
+fn a_second_replay_gives_the_same_events_and_each_has_an_id_of_its_own() {
     for capture in captures("pcap") {
-        assert!(replay(&capture, "json").stdout == replay(&capture, "json").stdout, "{}", capture.display());
+        let first = replay(&capture, "json");
+        assert!(first.stdout == replay(&capture, "json").stdout, "{}", capture.display());
+        let ids: HashSet<_> = first.exchanges().iter().map(|exchange| exchange["id"].to_string()).collect();
+        assert_eq!(ids.len(), first.exchanges().len(), "ids that are not unique in {}", capture.display());
     }
 }
 

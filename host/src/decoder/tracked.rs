@@ -1,5 +1,8 @@
 //! What the dispatcher knows of a connection, under the id that plugins see.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use podtap_stream::{Connection, ConnectionId, Endpoint, OpenedBy, Side};
 
 use crate::event::ConnectionIdentity;
@@ -17,8 +20,8 @@ pub struct Tracked {
     pub midstream: bool,
     /// Capture time of the first packet, ns since epoch.
     pub start_ns: u64,
-    /// Number of the next exchange.
-    pub next_exchange: u32,
+    /// Number of the next exchange; one count for all protocols that follow each other on the connection.
+    next_exchange: Rc<Cell<u32>>,
     identity: Option<Box<ConnectionIdentity>>,
 }
 
@@ -58,14 +61,26 @@ impl Tracked {
             state: State::Detecting(None),
             midstream: !handshake,
             start_ns: connection.start_ns,
-            next_exchange: 0,
+            next_exchange: Rc::default(),
             identity: None,
         }
     }
 
     /// The connection as a new one behind a change of protocol.
     pub(super) fn handed_over(&self) -> Tracked {
-        Tracked { state: State::Detecting(None), identity: self.identity.clone(), ..*self }
+        Tracked {
+            state: State::Detecting(None),
+            identity: self.identity.clone(),
+            next_exchange: Rc::clone(&self.next_exchange),
+            ..*self
+        }
+    }
+
+    /// The number of an exchange that is being reported, from 0.
+    pub fn number_exchange(&self) -> u32 {
+        let number = self.next_exchange.get();
+        self.next_exchange.set(number.wrapping_add(1));
+        number
     }
 
     /// The client's address; side A's where nobody knows who is the client.
