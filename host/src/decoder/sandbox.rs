@@ -8,6 +8,7 @@ use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits, StoreLimitsBuilder, Trap,
+    UpdateDeadline,
 };
 
 use super::batch::Batch;
@@ -18,7 +19,7 @@ use super::cache::Cache;
 use super::descriptor::Descriptor;
 
 /// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
-/// with it, so that a plugin is not blamed for the pause.
+/// with it, so that a plugin is not blamed for the pause; nor is it when other threads had the CPU (see [`overdue`]).
 const TICK: Duration = Duration::from_millis(5);
 
 /// Bytes that lists in one returned value may take in the host, however a plugin overlaps them in its memory.
@@ -36,7 +37,7 @@ const MAX_LOG_BYTES: usize = 512;
 pub struct Limits {
     /// Linear memory, bytes.
     pub memory_bytes: usize,
-    /// Wall time of one call; waits of the whole process do not count.
+    /// Time of one call; longer where others have the CPU meanwhile.
     pub call_timeout: Duration,
 }
 
@@ -226,13 +227,20 @@ impl Instance {
     fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
         let limits =
             StoreLimitsBuilder::new().memory_size(runtime.limits.memory_bytes).trap_on_grow_failure(true).build();
-        let mut store = Store::new(&runtime.engine, State { limits, log_lines_left: 0, name: name.to_owned() });
+        let mut store = Store::new(
+            &runtime.engine,
+            State { limits, log_lines_left: 0, name: name.to_owned(), cpu_at_half_time: None },
+        );
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(MAX_RETURNED_BYTES);
-        // A deadline of n ticks may end after n - 1.
-        let ticks = runtime.limits.call_timeout.as_nanos().div_ceil(TICK.as_nanos()) + 1;
-        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX / 2);
+        // Half the time, twice: see `overdue`. A deadline of n ticks may end after n - 1.
+        let half = runtime.limits.call_timeout / 2;
+        let ticks = u64::try_from(half.as_nanos().div_ceil(TICK.as_nanos()) + 1).unwrap_or(u64::MAX / 2);
         store.set_epoch_deadline(ticks);
+        store.epoch_deadline_callback(move |mut context| {
+            let interrupt = overdue(&mut context.data_mut().cpu_at_half_time, thread_cpu_time(), half);
+            Ok(if interrupt { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(ticks) })
+        });
         let guest = guest.instantiate(&mut store).map_err(failure)?;
         Ok(Instance { store, guest, ticks })
     }
@@ -284,7 +292,9 @@ impl Instance {
 
     fn prepare(&mut self) {
         self.store.set_epoch_deadline(self.ticks);
-        self.store.data_mut().log_lines_left = MAX_LOG_LINES;
+        let state = self.store.data_mut();
+        state.log_lines_left = MAX_LOG_LINES;
+        state.cpu_at_half_time = None;
     }
 }
 
@@ -294,6 +304,27 @@ struct State {
     log_lines_left: u32,
     /// Who writes log lines.
     name: String,
+    /// CPU time of this thread when half of the running call's time was over.
+    cpu_at_half_time: Option<Duration>,
+}
+
+/// Called when half of a call's wall time is over, and again after each further half: is the call to be ended? Wall time
+/// also passes while other threads have the CPU, which is no fault of the plugin's. So it ends only when it has also used
+/// half as much CPU since it was first asked; where it has the CPU to itself, that is when its time is over.
+fn overdue(cpu_at_half_time: &mut Option<Duration>, cpu: Duration, half: Duration) -> bool {
+    match cpu_at_half_time {
+        Some(since) => cpu.saturating_sub(*since) >= half / 2,
+        None => {
+            *cpu_at_half_time = Some(cpu);
+            false
+        }
+    }
+}
+
+/// CPU time that this thread has used. Asked only in calls that take long.
+fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 impl Host for State {
@@ -338,4 +369,26 @@ fn one_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_ends_when_it_had_the_cpu_and_not_while_it_waits_for_it() {
+        let (mut state, half, ms) = (None, Duration::from_millis(50), Duration::from_millis);
+        assert!(!overdue(&mut state, ms(1000), half));
+        assert!(!overdue(&mut state, ms(1003), half));
+        assert!(!overdue(&mut state, ms(1024), half));
+        assert!(overdue(&mut state, ms(1050), half));
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_thread_goes_on_when_it_works() {
+        let start = thread_cpu_time();
+        while thread_cpu_time() == start {
+            std::hint::spin_loop();
+        }
+    }
 }
