@@ -2,6 +2,7 @@
 //!
 //! The shipped ones, and those of the folder that the environment variable PODTAP_CAPTURES names.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use podtap::config::Config;
@@ -60,7 +61,9 @@ fn shipped_captures() {
 #[test]
 fn captures_of_other_projects() {
     let Some(folder) = std::env::var_os("PODTAP_CAPTURES") else {
-        println!("skipped: captures of other projects: PODTAP_CAPTURES does not name a folder with captures");
+        // Not `println`: what a test that passes prints is not shown.
+        let skipped = "skipped: captures of other projects: PODTAP_CAPTURES does not name a folder with captures";
+        writeln!(std::io::stderr(), "{skipped}").expect("standard error is open");
         return;
     };
     let mut files = Vec::new();
