@@ -132,6 +132,25 @@ fn a_bad_file_keeps_no_other_from_being_replayed() {
 }
 
 #[test]
+fn lengths_beyond_all_bounds_are_waited_for_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut capture = Capture::default();
+    for (port, length) in [(40000, "Content-Length: 18446744073709551615"), (40001, "Transfer-Encoding: chunked")] {
+        let body = if port == 40000 { "abc" } else { "fffffffffffffffe\r\nabc" };
+        let response = format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n{body}");
+        let mut connection = capture.connection(port, 80);
+        connection.client(GET).server(response).server("x".repeat(1400)).server("y".repeat(1400)).close();
+    }
+    capture.connection(40002, 80).client(GET).server(OK).close();
+    let path = write(&folder, "long.pcap", &capture.file(101));
+    let run = podtap(&["replay", path.to_str().unwrap(), "--output", "json"]);
+    let mut outcomes: Vec<_> = run.exchanges().iter().map(|exchange| exchange["outcome"].to_string()).collect();
+    outcomes.sort();
+    assert_eq!((run.code, outcomes), (Some(0), vec!["\"aborted\"".into(), "\"aborted\"".into(), "\"ok\"".into()]));
+    assert!(!run.stderr.contains("decoder"), "{}", run.stderr);
+}
+
+#[test]
 fn a_filter_that_libpcap_refuses() {
     let run = podtap(&["replay", "/nowhere.pcap", "--filter", "port and"]);
     assert_eq!(run.code, Some(1));
