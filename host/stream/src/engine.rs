@@ -131,6 +131,8 @@ impl Engine {
         while let Some(index) = self.table.victim() {
             self.let_go(index, CloseReason::CaptureEnd, self.now_ns, sink);
         }
+        // Another capture may follow, with a time of its own.
+        self.now_ns = 0;
     }
 
     /// What happened to every packet and byte so far.

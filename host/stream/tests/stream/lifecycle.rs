@@ -234,3 +234,13 @@ fn timestamps_that_run_backwards_expire_nothing() {
     run.finish().tells(&["opened Midstream by 40000", "A 0 x", "A 1 y", "A 2 z", "closed CaptureEnd"]);
     assert_eq!(run.recorder.times, [1_000 * SECOND, SECOND, 1_001 * SECOND]);
 }
+
+#[test]
+fn a_capture_after_another_has_a_time_of_its_own() {
+    let mut run = Run::new(Limits::default());
+    run.send(&[a(0).data("x").at(10_000 * SECOND)]);
+    run.finish().tells(&["opened Midstream by 40000", "A 0 x", "closed CaptureEnd"]);
+    // Earlier by hours: its connections are idle by its own time.
+    run.send(&[a(0).data("x").at(SECOND), a(1).data("y").at(700 * SECOND)]);
+    run.tells(&["opened Midstream by 40000", "A 0 x", "closed Idle", "opened Midstream by 40000", "A 0 y"]);
+}
