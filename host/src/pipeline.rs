@@ -185,7 +185,7 @@ fn usable_plugins(
         return Err(PipelineError::NoDecoder(path));
     }
     for name in config.plugins.config.keys() {
-        find(&plugins, "plugins.config", name)?;
+        find(plugins.iter(), "plugins.config", name)?;
     }
     for plugin in &mut plugins {
         if let Some(section) = config.plugins.config.get(&plugin.descriptor.name) {
@@ -195,12 +195,17 @@ fn usable_plugins(
     Ok(plugins)
 }
 
-fn find(plugins: &[decoder::Plugin], key: &str, name: &str) -> Result<usize, PipelineError> {
-    let names = || plugins.iter().map(|plugin| plugin.descriptor.name.as_str());
-    names().position(|known| known == name).ok_or_else(|| PipelineError::UnknownDecoder {
+/// The index of the plugin that a key of the configuration names.
+fn find<'p>(
+    plugins: impl Iterator<Item = &'p decoder::Plugin> + Clone,
+    key: &str,
+    name: &str,
+) -> Result<usize, PipelineError> {
+    let names = plugins.map(|plugin| plugin.descriptor.name.as_str());
+    names.clone().position(|known| known == name).ok_or_else(|| PipelineError::UnknownDecoder {
         key: key.to_owned(),
         name: name.to_owned(),
-        known: names().collect::<Vec<_>>().join(", "),
+        known: names.collect::<Vec<_>>().join(", "),
     })
 }
 
@@ -225,13 +230,10 @@ fn start_plugins(
         }
     }
     let ports = config.detection.ports.iter().map(|(&port, name)| {
-        let names = || started.iter().map(|(plugin, _)| plugin.descriptor.name.as_str());
-        let known = || names().collect::<Vec<_>>().join(", ");
-        let key = || format!("detection.ports.{port}");
-        let unknown = || PipelineError::UnknownDecoder { key: key(), name: name.clone(), known: known() };
-        names().position(|known| known == name).map(|index| (port, index)).ok_or_else(unknown)
+        let plugins = started.iter().map(|(plugin, _)| plugin);
+        Ok((port, find(plugins, &format!("detection.ports.{port}"), name)?))
     });
-    Ok((ports.collect::<Result<_, _>>()?, started))
+    Ok((ports.collect::<Result<_, PipelineError>>()?, started))
 }
 
 /// One thread's way from packets to exchanges.

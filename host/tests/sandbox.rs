@@ -128,3 +128,23 @@ fn a_connection_that_changes_protocol_is_detected_anew() {
     let numbers: Vec<_> = run.exchanges().iter().map(|exchange| exchange["connection"]["exchange"].clone()).collect();
     assert_eq!(numbers, [0, 1, 2]);
 }
+
+#[test]
+fn a_change_of_protocol_on_a_connection_that_is_gone_already_harms_no_other() {
+    let mut capture = Capture::default();
+    let upgrade = "GET /up HTTP/1.1\r\nUpgrade: misbehave\r\n\r\n";
+    capture.connection(1001, 80).client(upgrade).server("HTTP/1.1 101 Yes\r\n\r\n").close();
+    // Time goes by, until the engine uses its place in the table again.
+    let mut talk = |port: u16, exchanges: u32| {
+        let mut connection = capture.connection(port, 80);
+        for number in 0..exchanges {
+            let get = format!("GET /{port}/{number} HTTP/1.1\r\n\r\n");
+            connection.client(get).server("HTTP/1.1 204 No\r\n\r\n");
+        }
+    };
+    talk(1002, 100);
+    talk(1003, 300);
+    let run = replay(&capture, "stream: {close_timeout: 100ms}");
+    assert_eq!(run.exchanges().len(), 401, "{}", run.stderr);
+    assert!(!run.stderr.contains("undetected"), "{}", run.stderr);
+}

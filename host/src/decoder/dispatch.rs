@@ -9,6 +9,8 @@
 //! Invariants: an id is reused only after the batch with its `closed` was fed; a plugin hears of a connection (`opened`)
 //! before anything of it; after a failure the connections of the lost instance are told anew, as midstream.
 
+use std::collections::BTreeMap;
+
 use podtap_stream::{Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Side, Sink};
 
 use super::Verdict;
@@ -90,7 +92,7 @@ pub struct Dispatcher<'r> {
     limits: DispatchLimits,
     slots: Vec<Slot>,
     /// Slot of the plugin that a server port belongs to by configuration.
-    ports: std::collections::BTreeMap<u16, usize>,
+    ports: BTreeMap<u16, usize>,
     table: Table,
     waiting_bytes: usize,
     full: bool,
@@ -110,7 +112,7 @@ impl<'r> Dispatcher<'r> {
     pub fn new(
         runtime: &'r Runtime,
         plugins: Vec<(Plugin, Instance)>,
-        ports: std::collections::BTreeMap<u16, usize>,
+        ports: BTreeMap<u16, usize>,
         limits: DispatchLimits,
     ) -> Dispatcher<'r> {
         let slot = |(plugin, instance)| Slot {
@@ -189,18 +191,19 @@ impl<'r> Dispatcher<'r> {
 
     fn feed(&mut self, slot: usize, take: Take<'_>) {
         let mut batch = std::mem::take(&mut self.slots[slot].batch);
-        let closed = std::mem::take(&mut self.slots[slot].closed);
+        // Those after are handed over by this batch, and free only when the next one has been fed.
+        let closed = self.slots[slot].closed.len();
         if !batch.is_empty() {
             match self.call(slot, &batch, take) {
                 Ok(()) => self.slots[slot].failures_in_a_row = 0,
                 Err(failure) => self.recover(slot, &batch, failure, take),
             }
         }
-        for id in closed {
+        let held = &mut self.slots[slot];
+        for id in held.closed.drain(..closed) {
             self.table.remove(id);
         }
         // What was handed over is closed in the next batch already.
-        let held = &mut self.slots[slot];
         if held.batch.is_empty() {
             batch.clear();
             held.batch = batch;
@@ -239,11 +242,11 @@ impl<'r> Dispatcher<'r> {
                 if !matches!(tracked.state, State::Decoding { slot: owner, .. } if owner == slot) {
                     continue;
                 }
-                let server = if tracked.client == Some(Side::B) { Side::A } else { Side::B };
-                let client = if tracked.client == Some(Side::B) { Side::B } else { Side::A };
-                let side = if demand.from_server { server } else { client };
                 match demand.kind {
-                    DemandKind::Skip => demands.push(StreamDemand::Skip(tracked.stream, side, demand.position)),
+                    DemandKind::Skip => {
+                        let side = tracked.side(demand.from_server);
+                        demands.push(StreamDemand::Skip(tracked.stream, side, demand.position));
+                    }
                     DemandKind::Ignore => demands.push(StreamDemand::Ignore(tracked.stream)),
                     DemandKind::Detect => anew.push(demand.connection),
                 }
@@ -257,7 +260,7 @@ impl<'r> Dispatcher<'r> {
         Ok(())
     }
 
-    /// The plugin is done with the connection, which goes on in another protocol.
+    /// The plugin is done with the connection, which goes on in another protocol; unless it is over already.
     fn hand_over(&mut self, slot: usize, id: u32) {
         if self.slots[slot].closed.contains(&id) {
             return;
@@ -517,11 +520,7 @@ enum Answer {
 }
 
 /// The slot that a server port belongs to by configuration, and the client's side.
-fn by_port(
-    ports: &std::collections::BTreeMap<u16, usize>,
-    client: Option<Side>,
-    [a, b]: [u16; 2],
-) -> Option<(usize, Side)> {
+fn by_port(ports: &BTreeMap<u16, usize>, client: Option<Side>, [a, b]: [u16; 2]) -> Option<(usize, Side)> {
     match client {
         _ if ports.is_empty() => None,
         Some(Side::A) => ports.get(&b).map(|&slot| (slot, Side::A)),

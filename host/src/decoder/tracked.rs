@@ -85,18 +85,30 @@ impl Tracked {
 
     /// The client's address; side A's where nobody knows who is the client.
     pub fn client(&self) -> Endpoint {
-        if self.client == Some(Side::B) { self.b } else { self.a }
+        self.end(false)
     }
 
     /// The server's address.
     pub fn server(&self) -> Endpoint {
-        if self.client == Some(Side::B) { self.a } else { self.b }
+        self.end(true)
+    }
+
+    fn end(&self, of_server: bool) -> Endpoint {
+        match self.side(of_server) {
+            Side::A => self.a,
+            Side::B => self.b,
+        }
     }
 
     /// Its names, made when first asked for.
     pub fn identity(&mut self, agent: &str) -> &ConnectionIdentity {
         let (a, b, start_ns) = (self.a, self.b, self.start_ns);
         self.identity.get_or_insert_with(|| Box::new(ConnectionIdentity::new(agent, a, b, start_ns)))
+    }
+
+    /// The side of the server, or of the client.
+    pub(super) fn side(&self, of_server: bool) -> Side {
+        if of_server == (self.client == Some(Side::B)) { Side::A } else { Side::B }
     }
 
     pub(super) fn is_server(&self, side: Side) -> bool {

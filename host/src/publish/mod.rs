@@ -257,6 +257,7 @@ pub(crate) struct Sink {
     name: String,
     is_stdout: bool,
     is_terminal: bool,
+    events: u64,
 }
 
 impl Sink {
@@ -278,11 +279,25 @@ impl Sink {
 
     fn new(file: File, name: String, is_stdout: bool) -> Sink {
         let is_terminal = file.is_terminal();
-        Sink { writer: io::BufWriter::with_capacity(WRITE_BUFFER_BYTES, file), name, is_stdout, is_terminal }
+        Sink { writer: io::BufWriter::with_capacity(WRITE_BUFFER_BYTES, file), name, is_stdout, is_terminal, events: 0 }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PublishError> {
         io::Write::write_all(&mut self.writer, bytes).map_err(|source| self.failure(source))
+    }
+
+    /// An event was written whole. A person sees it at once.
+    fn end_event(&mut self) -> Result<(), PublishError> {
+        self.events += 1;
+        if self.is_terminal { self.flush() } else { Ok(()) }
+    }
+
+    /// All events were written. That nobody reads any more is no failure.
+    fn finish(&mut self) -> Result<Delivery, PublishError> {
+        match self.flush() {
+            Ok(()) | Err(PublishError::ReaderGone) => Ok(Delivery { delivered: self.events, ..Delivery::default() }),
+            Err(error) => Err(error),
+        }
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {

@@ -7,12 +7,11 @@ use crate::event::{Encoder, Exchange, Format};
 pub struct EventStream {
     sink: Sink,
     encoder: Encoder,
-    written: u64,
 }
 
 impl EventStream {
     pub(crate) fn new(sink: Sink, format: Format) -> EventStream {
-        EventStream { sink, encoder: Encoder::new(format), written: 0 }
+        EventStream { sink, encoder: Encoder::new(format) }
     }
 }
 
@@ -23,11 +22,7 @@ impl Output for EventStream {
         if self.encoder.format() == Format::Json {
             self.sink.write(b"\n")?;
         }
-        if self.sink.is_terminal {
-            self.sink.flush()?;
-        }
-        self.written += 1;
-        Ok(())
+        self.sink.end_event()
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {
@@ -35,9 +30,6 @@ impl Output for EventStream {
     }
 
     fn finish(&mut self) -> Result<Delivery, PublishError> {
-        match self.sink.flush() {
-            Ok(()) | Err(PublishError::ReaderGone) => Ok(Delivery { delivered: self.written, ..Delivery::default() }),
-            Err(error) => Err(error),
-        }
+        self.sink.finish()
     }
 }

@@ -48,7 +48,6 @@ pub struct TextLines {
     status_attributes: HashMap<String, String>,
     widths: Widths,
     line: String,
-    written: u64,
 }
 
 impl TextLines {
@@ -60,7 +59,7 @@ impl TextLines {
             Colour::Auto => anstream::AutoStream::choice(sink.writer.get_ref()) != anstream::ColorChoice::Never,
         };
         let line = String::with_capacity(512);
-        TextLines { sink, coloured, status_attributes: HashMap::new(), widths: Widths::default(), line, written: 0 }
+        TextLines { sink, coloured, status_attributes: HashMap::new(), widths: Widths::default(), line }
     }
 }
 
@@ -78,11 +77,7 @@ impl Output for TextLines {
         let _ = layout.line(&mut self.line, exchange, status, &mut self.widths);
         self.line.push('\n');
         self.sink.write(self.line.as_bytes())?;
-        if self.sink.is_terminal {
-            self.sink.flush()?;
-        }
-        self.written += 1;
-        Ok(())
+        self.sink.end_event()
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {
@@ -90,10 +85,7 @@ impl Output for TextLines {
     }
 
     fn finish(&mut self) -> Result<Delivery, PublishError> {
-        match self.sink.flush() {
-            Ok(()) | Err(PublishError::ReaderGone) => Ok(Delivery { delivered: self.written, ..Delivery::default() }),
-            Err(error) => Err(error),
-        }
+        self.sink.finish()
     }
 
     fn learn_status_attributes(&mut self, attributes: &HashMap<String, String>) {
