@@ -67,11 +67,16 @@ fn a_pipe_that_goes_on_gives_its_exchanges_at_once() {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(&capture().file(101)).unwrap();
-    // Standard input stays open: the line must come all the same.
+    let mut capture = capture();
+    capture.connection(40001, 80);
+    let file = capture.file(101);
+    // Standard input stays open, in the middle of a record: the line must come all the same.
+    let (whole, rest) = file.split_at(file.len() - 10);
+    stdin.write_all(whole).unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("GET /hello"), "{line}");
+    stdin.write_all(rest).unwrap();
     drop(stdin);
     assert!(child.wait().unwrap().success());
 }

@@ -168,7 +168,17 @@ impl CaptureFile {
     /// Will the next call of [`CaptureFile::next_record`] wait for whoever writes the capture? Then nothing should be held
     /// back.
     pub fn would_wait(&self) -> bool {
-        self.may_wait && self.start == self.end
+        if !self.may_wait {
+            return false;
+        }
+        let unread = self.unread();
+        let (needed, length) = match self.format {
+            Format::Pcap { big_endian, header, .. } => {
+                (header, header.saturating_add(Fields { bytes: unread, big_endian }.u32(8) as usize))
+            }
+            Format::Pcapng { big_endian, .. } => (12, Fields { bytes: unread, big_endian }.u32(4) as usize),
+        };
+        unread.len() < needed || unread.len() < length
     }
 
     /// Reads the header.
