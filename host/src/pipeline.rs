@@ -109,16 +109,45 @@ fn list(paths: &[PathBuf]) -> String {
 /// When nothing could be done, or events cannot be published any more. What is wrong with a single file or plugin is in
 /// the report.
 pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
+    replay_with(&Decoders::load(request.config)?, request, outputs)
+}
+
+/// Decoders as a configuration has them, for any number of replays: to compile them takes longer than most replays do.
+pub struct Decoders {
+    runtime: Runtime,
+    plugins: Vec<decoder::Plugin>,
+    /// One line for each plugin that could not be used.
+    problems: Vec<String>,
+}
+
+impl Decoders {
+    /// Finds and compiles them.
+    ///
+    /// # Errors
+    /// When there is none, or the configuration names one that is not there.
+    pub fn load(config: &Config) -> Result<Decoders, PipelineError> {
+        let limits = decoder::Limits {
+            memory_bytes: config.decoder.memory_bytes.0 as usize,
+            call_timeout: config.decoder.call_timeout.0,
+        };
+        let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
+        let runtime = Runtime::new(limits, cache).map_err(PipelineError::Sandbox)?;
+        let mut problems = Vec::new();
+        let plugins = usable_plugins(&runtime, config, &mut problems)?;
+        Ok(Decoders { runtime, plugins, problems })
+    }
+}
+
+/// As [`replay`], with fresh instances of decoders that were loaded before. Of the request's configuration, what it
+/// says of plugins and of limits for decoders was decided then.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
     let config = request.config;
     let mut filter = request.filter.map(Filter::new).transpose()?;
-    let limits = decoder::Limits {
-        memory_bytes: config.decoder.memory_bytes.0 as usize,
-        call_timeout: config.decoder.call_timeout.0,
-    };
-    let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
-    let runtime = Runtime::new(limits, cache).map_err(PipelineError::Sandbox)?;
-    let mut report = Report::default();
-    let plugins = usable_plugins(&runtime, config, &mut report.problems)?;
+    let Decoders { runtime, plugins, problems } = decoders;
+    let mut report = Report { problems: problems.clone(), ..Report::default() };
     let mut status_attributes = HashMap::new();
     for descriptor in plugins.iter().map(|plugin| &plugin.descriptor) {
         let Some(attribute) = descriptor.status_attribute() else { continue };
@@ -126,7 +155,7 @@ pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, Pipe
     }
     outputs.set_status_attributes(&status_attributes);
 
-    let (ports, plugins) = start_plugins(&runtime, config, plugins, &mut report.problems)?;
+    let (ports, plugins) = start_plugins(runtime, config, plugins.clone(), &mut report.problems)?;
     let dispatch_limits = DispatchLimits {
         batch_entries: config.decoder.batch_entries as usize,
         batch_bytes: config.decoder.batch_bytes.0 as usize,
@@ -135,7 +164,7 @@ pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, Pipe
     };
     let mut worker = Worker {
         engine: Engine::new(config.stream.limits()),
-        dispatcher: Dispatcher::new(&runtime, plugins, ports, dispatch_limits),
+        dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits),
         publisher: Publisher {
             agent: &config.agent.id,
             resource: &config.agent.resource,

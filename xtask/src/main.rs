@@ -6,6 +6,7 @@ mod demo;
 mod e2e;
 mod e2e_kafka;
 mod e2e_nginx;
+mod fuzz;
 mod kafka;
 mod plugins;
 mod process;
@@ -40,6 +41,8 @@ enum Task {
     E2e(e2e::Check),
     /// Make the shipped captures anew from a real nginx and real clients
     Captures(captures::Args),
+    /// Search for inputs that break podtap
+    Fuzz(fuzz::Args),
     /// Measure podtap's CPU time against libpcap and tshark
     Bench(bench::Args),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Kafka(action) => kafka::run(&action).map(success),
         Task::E2e(check) => e2e::run(&check).map(success),
         Task::Captures(args) => captures::run(&args).map(success),
+        Task::Fuzz(args) => fuzz::run(&args).map(success),
         Task::Bench(args) => bench::run(&args).map(success),
     };
     done.unwrap_or_else(|error| {

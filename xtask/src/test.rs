@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_nginx, kafka, plugins, process, setup, workspace};
+use crate::{e2e_kafka, e2e_nginx, fuzz, kafka, plugins, process, setup, workspace};
+
+/// How long each fuzz target runs: it shows that they work, and finds what is found soon.
+const FUZZ_SECONDS: u64 = 20;
 
 /// How thorough.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave the end-to-end checks out
+    /// Leave fuzzing and the end-to-end checks out
     #[arg(long)]
     quick: bool,
 }
@@ -34,10 +37,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tally.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     tally.step("cargo test", || cargo(&["test", "--workspace", "--no-fail-fast"]));
     if args.quick {
+        tally.skip("fuzz", "--quick");
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e kafka", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
+        tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
         let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
         match missing(&e2e_nginx::PROGRAMS).or_else(unprivileged) {
             Some(why) => tally.skip("e2e nginx", &why),

@@ -200,6 +200,7 @@ impl Runtime {
 }
 
 /// A compiled plugin.
+#[derive(Clone)]
 pub struct Plugin {
     /// Its file.
     pub path: PathBuf,

@@ -1,0 +1,92 @@
+//! A whole capture file.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use podtap::config::{Config, OutputFormat};
+use podtap::pipeline::{Decoders, Replay, Report, replay_with};
+use podtap::publish::{Colour, Outputs};
+
+/// What a report may say of a file.
+const PROBLEMS: [&str; 6] = [
+    "is empty",
+    "is not a capture file",
+    "is a pcap file of version",
+    "is cut off at byte",
+    "is damaged at byte",
+    "of link type",
+];
+
+/// What may not happen in the decoders that podtap ships, whatever a peer sends.
+const FAILURES: [&str; 6] = [
+    "connections_blamed",
+    "decoder_traps",
+    "decoder_deadlines",
+    "decoder_memory_breaches",
+    "decoder_invalid_outputs",
+    "decoders_given_up",
+];
+
+thread_local! {
+    static BENCH: Bench = Bench::new();
+}
+
+/// Replays a capture file. Its report adds up and names at most one problem, of a known kind, and no decoder fails.
+pub fn capture(input: &[u8]) {
+    let report = BENCH.with(|bench| bench.replay(input));
+    assert!(report.adds_up(), "{report:#?}");
+    assert!(report.problems.len() <= 1, "{report:#?}");
+    for problem in &report.problems {
+        assert!(PROBLEMS.iter().any(|kind| problem.contains(kind)), "{problem}");
+    }
+    for failure in FAILURES {
+        assert_eq!(report.count(failure), 0, "{failure}: {report:#?}");
+    }
+}
+
+/// What all replays share: compiling the decoders takes longer than thousands of replays.
+struct Bench {
+    decoders: Decoders,
+    /// One for each way of writing events.
+    configs: [Config; 3],
+    /// In memory; replayed by its name, as any other.
+    file: File,
+    name: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let configs = [OutputFormat::Text, OutputFormat::Json, OutputFormat::Msgpack].map(|format| {
+            let mut config = Config::default();
+            config.plugins.directories = vec![plugins()];
+            config.output.format = Some(format);
+            config.output.file = Some("/dev/null".into());
+            config
+        });
+        let decoders = Decoders::load(&configs[0]).expect("decoders are built: `cargo xtask plugins`");
+        let memory = rustix::fs::memfd_create("capture", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = File::from(memory.expect("Linux has files in memory"));
+        let name = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Bench { decoders, configs, file, name }
+    }
+
+    fn replay(&self, input: &[u8]) -> Report {
+        self.file.set_len(0).expect("a file in memory can be emptied");
+        self.file.write_all_at(input, 0).expect("a file in memory can be written");
+        let config = &self.configs[input.len() % self.configs.len()];
+        let files = std::slice::from_ref(&self.name);
+        let mut outputs = Outputs::open(config, Colour::Never).expect("/dev/null opens");
+        let request = Replay { files, filter: None, config, progress: &mut |_| () };
+        replay_with(&self.decoders, request, &mut outputs).expect("/dev/null takes everything")
+    }
+}
+
+/// The folder of the decoders that were built for this target folder: executables lie at various depths in it.
+fn plugins() -> PathBuf {
+    let executable = std::env::current_exe().expect("Linux knows it");
+    let candidates = |folder: &Path| ["plugins", "debug/plugins", "release/plugins"].map(|name| folder.join(name));
+    let found = executable.ancestors().flat_map(candidates).find(|folder| folder.join("http.wasm").is_file());
+    found.expect("decoders are built: `cargo xtask plugins`")
+}

@@ -1,0 +1,22 @@
+//! What no input may do to podtap: one function for each fuzz target.
+//!
+//! Bytes in; a panic where podtap breaks a promise. `cargo xtask fuzz` runs them under libFuzzer, the tests run them on
+//! the inputs in `regressions/`, each of which broke a promise once.
+//!
+//! ```text
+//! packet   ─> one packet ──────────┐
+//! packets  ─> a script of packets ─┴─> podtap-stream ─> checker
+//! capture  ─> a capture file ─> podtap::pipeline, with the decoders that were built beside podtap
+//! ```
+
+mod capture;
+mod checker;
+mod packet;
+mod packets;
+mod script;
+pub mod seeds;
+mod wire;
+
+pub use capture::capture;
+pub use packet::packet;
+pub use packets::packets;
