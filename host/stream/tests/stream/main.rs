@@ -1,5 +1,6 @@
 //! The engine through its public interface: packets in, chunks and gaps out.
 
+mod fragments;
 mod lifecycle;
 mod limits;
 mod links;
@@ -7,4 +8,5 @@ mod model;
 mod reassembly;
 mod robustness;
 mod script;
+mod tunnels;
 mod wire;

@@ -94,7 +94,7 @@ impl Run {
         self.engine.finish(&mut self.recorder);
         let counters = self.engine.counters();
         assert!(counters.adds_up(), "{counters:?}");
-        assert_eq!((counters.bytes_buffered, counters.connections), (0, 0));
+        assert_eq!((counters.bytes_buffered, counters.fragments_waiting, counters.connections), (0, 0, 0));
         assert!(self.recorder.open.is_empty());
         self
     }
