@@ -132,5 +132,5 @@ proptest! {
 
 /// Enough to find most of what there is; PROPTEST_CASES asks for more.
 pub(crate) fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000)
 }
