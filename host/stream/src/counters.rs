@@ -20,8 +20,12 @@ pub struct Counters {
     pub packets_truncated: u64,
     /// IP fragments (not put together).
     pub packets_fragment: u64,
-    /// TCP segments of no use to any connection: a RST or an ACK of one that is not tracked.
+    /// TCP segments of no connection tracked that begin none either: a RST, a FIN without payload, or a segment without
+    /// SYN, payload and acknowledgement.
     pub packets_stray: u64,
+    /// Of those tracked and ignored: segments of a connection that was closed before. All others are in its
+    /// [`crate::Facts`].
+    pub packets_late: u64,
 
     /// TCP payload bytes captured, in packets tracked, ignored and stray.
     pub bytes: u64,
@@ -38,7 +42,7 @@ pub struct Counters {
     pub bytes_out_of_window: u64,
     /// Buffered out of order now, waiting for the hole before them.
     pub bytes_buffered: u64,
-    /// Buffered, then given up with their connection.
+    /// Buffered when the consumer began to ignore their connection, and dropped.
     pub bytes_abandoned: u64,
 
     /// Duplicate bytes that differed from what was delivered or buffered first (only buffered ones can be compared).

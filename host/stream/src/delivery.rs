@@ -51,7 +51,7 @@ impl Tracked {
             let target = stream.position + stream.forward(segment.seq);
             while self.stream(side).position < target {
                 let stop = self.stream(side).hole_end().map_or(target, |end| end.min(target));
-                self.give_up(side, stop, GapReason::BufferLimit, emit);
+                self.give_up(side, stop, GapReason::Resync, emit);
             }
             offset = self.stream(side).offset(segment.seq);
         }
@@ -60,6 +60,9 @@ impl Tracked {
         let behind = (-offset).max(0).unsigned_abs();
         let ahead = offset.max(0).unsigned_abs();
         let start = stream.position + ahead;
+        let late = stream.waiting.is_some() && start < stream.seen_end();
+        let new_before = stream.new_bytes;
+        let fin_again = segment.fin && stream.fin().is_some();
         if segment.fin && behind <= length {
             stream.set_fin(start + (length - behind));
         }
@@ -73,8 +76,20 @@ impl Tracked {
             bytes = within;
         }
         let cut_start = start + bytes.len();
+        let taken = bytes.len() + cut.len();
         self.place(side, start, bytes, emit);
         self.place(side, cut_start, cut, emit);
+
+        let stream = self.stream_mut(side);
+        let new = stream.new_bytes - new_before;
+        let seen_before = behind.min(length) + taken - new;
+        // See `facts` for what is taken for a probe.
+        let probe = length == 1 && behind == 1 && stream.waiting.is_none();
+        if (seen_before > 0 && !probe) || fin_again {
+            stream.note_retransmission(seen_before);
+        } else if late && new > 0 {
+            stream.note_out_of_order();
+        }
         self.reach_fin(side, emit);
         self.settle(side, emit);
     }
@@ -93,7 +108,7 @@ impl Tracked {
         for side in [Side::A, Side::B] {
             while let Some(end) = self.stream(side).hole_end() {
                 let stream = self.stream(side);
-                let since_ns = stream.waiting.as_ref().and_then(|waiting| waiting.hole_since_ns());
+                let since_ns = stream.hole_since_ns();
                 let patience = if stream.hole_is_wanted() { WANTED_PATIENCE } else { 1 };
                 let timeout_ns = emit.limits.gap_timeout_ns.saturating_mul(patience);
                 // Where only the FIN shows the hole, its time is not kept: it goes when the connection's holes are
@@ -154,6 +169,7 @@ impl Tracked {
     fn place_next(&mut self, side: Side, mut run: Run<'_>, emit: &mut Emit<'_>) {
         self.settle_dependence(side, emit);
         if self.stream(side).waiting.is_none() {
+            self.stream_mut(side).new_bytes += run.len();
             return self.hand_on(side, run, emit.time_ns, emit);
         }
         if let Run::Captured(_) = run
@@ -161,7 +177,7 @@ impl Tracked {
             && let Some(waiting) = &mut stream.waiting
         {
             let cost = waiting.cost();
-            waiting.make_room(stream.position, stream.position + run.len());
+            stream.new_bytes -= waiting.make_room(stream.position, stream.position + run.len());
             *emit.waiting_cost = *emit.waiting_cost + waiting.cost() - cost;
         }
         while run.len() > 0 {
@@ -180,6 +196,7 @@ impl Tracked {
                     let front = stream.waiting.as_ref().and_then(|waiting| waiting.front_start());
                     let (next, rest) = run.split_at(front.map_or(u64::MAX, |front| front - position));
                     run = rest;
+                    stream.new_bytes += next.len();
                     self.hand_on(side, next, emit.time_ns, emit);
                 }
             }
@@ -197,6 +214,7 @@ impl Tracked {
         let cost = waiting.cost();
         let done = waiting.insert(start, run, stream.skip_until, emit.time_ns);
         *emit.waiting_cost = *emit.waiting_cost + waiting.cost() - cost;
+        stream.new_bytes += done.new;
         emit.counters.bytes_buffered += done.buffered;
         emit.counters.bytes_skipped += done.skipped;
         emit.counters.bytes_duplicate += done.duplicate;
@@ -290,12 +308,18 @@ impl Tracked {
         if length == 0 {
             return;
         }
-        let position = self.stream(side).told_position();
-        self.stream_mut(side).advance(length);
+        let stream = self.stream_mut(side);
+        let position = stream.told_position();
+        let waited_ns = match reason {
+            GapReason::Snaplen => 0,
+            _ => stream.hole_since_ns().map_or(0, |since_ns| emit.time_ns.saturating_sub(since_ns)),
+        };
+        stream.advance(length);
+        stream.note_gap(length);
         emit.counters.bytes_gap += length;
         emit.counters.gaps += 1;
         self.open(emit);
-        emit.sink.gap(self.id, side, Gap { position, length, time_ns: emit.time_ns, reason });
+        emit.sink.gap(self.id, side, Gap { position, length, time_ns: emit.time_ns, reason, waited_ns });
     }
 
     fn reach_fin(&mut self, side: Side, emit: &mut Emit<'_>) {

@@ -3,6 +3,7 @@
 //! Pure bookkeeping: nothing is handed on from here (see `delivery`).
 
 use crate::assembler::Assembler;
+use crate::facts::SideFacts;
 use crate::seq::Seq;
 use crate::tcp::Segment;
 
@@ -20,13 +21,12 @@ const MIN_WINDOW: u32 = 65_535;
 /// No FIN yet.
 const NO_FIN: u64 = u64::MAX;
 
-/// One direction.
+/// One direction. The fields of [`SideFacts`] are among the others, as padding between them would cost 16 bytes a
+/// connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// All before this stream position was handed on, skipped or declared lost.
     pub(crate) position: u64,
-    /// What the consumer knows as position 0: more than 0 where the first bytes announced in midstream never came.
-    pub(crate) base: u64,
     /// The receiver has all before this position, as far as it said.
     pub(crate) acked: u64,
     /// Bytes before this position are not wanted.
@@ -35,11 +35,31 @@ pub(crate) struct Stream {
     fin: u64,
     /// What waits behind a hole; `None` when nothing does.
     pub(crate) waiting: Option<Box<Assembler>>,
+    /// Fact: distinct bytes seen on the wire.
+    pub(crate) new_bytes: u64,
+    /// Fact.
+    retransmitted_bytes: u64,
+    /// Fact.
+    gap_bytes: u64,
+    /// Fact.
+    packets: u32,
+    /// Fact.
+    retransmitted_segments: u32,
+    /// Fact.
+    out_of_order_segments: u32,
+    /// Fact.
+    zero_windows: u32,
+    /// Fact.
+    gaps: u32,
     /// Sequence number at `position`.
     next: Seq,
-    /// End of the last segment that was implausibly far away.
-    strange: Option<Seq>,
-    /// The window that this side last advertised, in bytes.
+    /// What the consumer knows as position 0: more than 0 where the first bytes announced in midstream never came.
+    base: u32,
+    /// End of the last segment that was implausibly far away; of no meaning unless `strayed`.
+    strange: Seq,
+    /// The last segment with payload was implausibly far away.
+    strayed: bool,
+    /// The window that this side last advertised, in bytes; [`MIN_WINDOW`] before.
     window: u32,
     window_scale: u8,
     /// How well `next` is known.
@@ -64,14 +84,23 @@ impl Stream {
     pub(crate) fn new() -> Stream {
         Stream {
             position: 0,
-            base: 0,
             acked: 0,
             skip_until: 0,
             fin: NO_FIN,
             waiting: None,
+            new_bytes: 0,
+            retransmitted_bytes: 0,
+            gap_bytes: 0,
+            packets: 0,
+            retransmitted_segments: 0,
+            out_of_order_segments: 0,
+            zero_windows: 0,
+            gaps: 0,
             next: Seq(0),
-            strange: None,
-            window: 0,
+            base: 0,
+            strange: Seq(0),
+            strayed: false,
+            window: MIN_WINDOW,
             window_scale: USUAL_WINDOW_SCALE,
             origin: Origin::Unknown,
             ended: false,
@@ -112,7 +141,7 @@ impl Stream {
         let begins = self.origin == Origin::Guessed && self.position == 0;
         if begins {
             self.advance(end);
-            self.base = end;
+            self.base = u32::try_from(end).unwrap_or(u32::MAX); // always fits: it is a distance of sequence numbers
             if self.skip_until > 0 {
                 self.skip_until = self.skip_until.saturating_add(end);
             }
@@ -122,7 +151,12 @@ impl Stream {
 
     /// The position as the consumer knows it.
     pub(crate) fn told_position(&self) -> u64 {
-        self.position - self.base
+        self.position - u64::from(self.base)
+    }
+
+    /// A position that the consumer knows, as one of the stream.
+    pub(crate) fn own_position(&self, told: u64) -> u64 {
+        told.saturating_add(self.base.into())
     }
 
     /// The receiver acknowledged all before the hole, maybe some of it, but not its end: it wants the rest, too.
@@ -158,7 +192,7 @@ impl Stream {
     }
 
     /// The end of the farthest byte seen.
-    fn seen_end(&self) -> u64 {
+    pub(crate) fn seen_end(&self) -> u64 {
         self.waiting.as_ref().and_then(|waiting| waiting.back_end()).unwrap_or(self.position)
     }
 
@@ -168,6 +202,11 @@ impl Stream {
             Some(waiting) => waiting.front_start(),
             None => self.fin().filter(|&fin| fin > self.position),
         }
+    }
+
+    /// Since when something has waited behind the hole at `position`.
+    pub(crate) fn hole_since_ns(&self) -> Option<u64> {
+        self.waiting.as_ref()?.hole_since_ns()
     }
 
     /// Up to where bytes are missing because the other side acknowledged more than was seen, whether or not something
@@ -188,8 +227,9 @@ impl Stream {
         if seq == end {
             return false;
         }
-        let follows = self.strange == Some(seq) && self.fin == NO_FIN;
-        self.strange = if follows { None } else { Some(end) };
+        let follows = self.strayed && self.strange == seq && self.fin == NO_FIN;
+        self.strayed = !follows;
+        self.strange = end;
         follows
     }
 
@@ -204,6 +244,9 @@ impl Stream {
             self.window_scale = segment.window_scale.unwrap_or(0);
             self.window = u32::from(segment.window); // never scaled in a SYN: RFC 7323, section 2.2
         } else {
+            if segment.window == 0 && self.window != 0 {
+                self.zero_windows = self.zero_windows.saturating_add(1);
+            }
             self.window = u32::from(segment.window) << self.window_scale;
         }
     }
@@ -220,5 +263,40 @@ impl Stream {
     /// The window that this side last advertised.
     pub(crate) fn window(&self) -> u32 {
         self.window
+    }
+
+    pub(crate) fn note_packet(&mut self) {
+        self.packets = self.packets.saturating_add(1);
+    }
+
+    /// A segment sent a SYN, a FIN or payload that was seen before.
+    pub(crate) fn note_retransmission(&mut self, bytes: u64) {
+        self.retransmitted_segments = self.retransmitted_segments.saturating_add(1);
+        self.retransmitted_bytes += bytes;
+    }
+
+    pub(crate) fn note_out_of_order(&mut self) {
+        self.out_of_order_segments = self.out_of_order_segments.saturating_add(1);
+    }
+
+    pub(crate) fn note_gap(&mut self, length: u64) {
+        self.gaps = self.gaps.saturating_add(1);
+        self.gap_bytes += length;
+    }
+
+    /// All but whether its SYN was seen.
+    pub(crate) fn facts(&self) -> SideFacts {
+        SideFacts {
+            packets: self.packets,
+            payload_bytes: self.new_bytes + self.retransmitted_bytes,
+            retransmitted_segments: self.retransmitted_segments,
+            retransmitted_bytes: self.retransmitted_bytes,
+            out_of_order_segments: self.out_of_order_segments,
+            zero_windows: self.zero_windows,
+            gaps: self.gaps,
+            gap_bytes: self.gap_bytes,
+            syn: false,
+            fin: self.ended || self.fin != NO_FIN,
+        }
     }
 }

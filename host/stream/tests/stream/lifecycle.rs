@@ -110,7 +110,7 @@ fn late_retransmissions_find_the_closed_connection() {
 #[test]
 fn a_closed_connection_is_forgotten_after_its_timeout() {
     let mut run = Run::new(Limits::default());
-    run.send(&[a(-1).syn(), a(0).data("q"), a(1).rst().at(10 * SECOND)]).tells(&[OPENED, "A 0 q", "closed Reset"]);
+    run.send(&[a(-1).syn(), a(0).data("q"), a(1).rst().at(10 * SECOND)]).tells(&[OPENED, "A 0 q", "closed Reset(A)"]);
     run.send(&[a(0).data("q").at(11 * SECOND), a(0).data("q").at(12 * SECOND)]).tells(&[]);
     run.send(&[a(0).data("q").at(14 * SECOND)]).tells(&["opened Midstream by 40000", "A 0 q"]);
 }
@@ -119,7 +119,7 @@ fn a_closed_connection_is_forgotten_after_its_timeout() {
 fn a_reset_hands_on_what_waits_first() {
     let mut run = Run::new(Limits::default());
     run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("ab").ack(0), a(4).data("ef").ack(0), b(0).rst()]);
-    run.tells(&[OPENED, "A 0 ab", "A 2 gap 2 ConnectionEnd", "A 4 ef", "closed Reset"]);
+    run.tells(&[OPENED, "A 0 ab", "A 2 gap 2 ConnectionEnd", "A 4 ef", "closed Reset(B)"]);
     run.send(&[a(6).data("late").ack(0)]).tells(&[]).finish();
     assert_eq!(run.engine.counters().bytes_out_of_window, 4);
 }
@@ -137,14 +137,14 @@ fn a_reset_outside_the_window_is_not_believed() {
             a(2).data("cd").ack(0),
             a(60_000).rst(),
         ],
-        &[OPENED, "A 0 ab", "A 2 cd", "closed Reset"],
+        &[OPENED, "A 0 ab", "A 2 cd", "closed Reset(A)"],
     );
 }
 
 #[test]
 fn the_text_of_a_reset_is_not_payload() {
     let mut run = Run::new(Limits::default());
-    run.send(&[a(-1).syn(), a(0).data("ab"), a(2).data("go away").rst()]).tells(&[OPENED, "A 0 ab", "closed Reset"]);
+    run.send(&[a(-1).syn(), a(0).data("ab"), a(2).data("go away").rst()]).tells(&[OPENED, "A 0 ab", "closed Reset(A)"]);
     assert_eq!(run.engine.counters().bytes_out_of_window, 7);
 }
 

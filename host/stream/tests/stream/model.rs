@@ -53,7 +53,7 @@ impl Sink for Story {
     fn end(&mut self, _: ConnectionId, side: Side, position: u64, _: u64) {
         self.0.push(Told::End(side, position));
     }
-    fn closed(&mut self, _: ConnectionId, _: Closed) {}
+    fn closed(&mut self, _: &Connection, _: &Closed) {}
 }
 
 #[derive(Debug, Default)]

@@ -15,6 +15,8 @@ pub(crate) struct Recorder {
     pub(crate) show_index: bool,
     pub(crate) last_id: Option<ConnectionId>,
     pub(crate) times: Vec<u64>,
+    /// What each end was told with.
+    pub(crate) closed: Vec<(Connection, Closed)>,
 }
 
 impl Recorder {
@@ -60,10 +62,13 @@ impl Sink for Recorder {
         self.line(id, format!("{side:?} {position} end"));
     }
 
-    fn closed(&mut self, id: ConnectionId, closed: Closed) {
-        let place = self.open.iter().position(|(open, ..)| *open == id).expect("closed, but not open");
-        self.open.remove(place);
-        self.line(id, format!("closed {:?}", closed.reason));
+    fn closed(&mut self, connection: &Connection, closed: &Closed) {
+        self.closed.push((*connection, *closed));
+        // One that never carried anything is told here only; the lines leave it out.
+        if let Some(place) = self.open.iter().position(|(open, ..)| *open == connection.id) {
+            self.open.remove(place);
+            self.line(connection.id, format!("closed {:?}", closed.reason));
+        }
     }
 }
 
