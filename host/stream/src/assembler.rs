@@ -125,6 +125,11 @@ impl Assembler {
         self.bytes
     }
 
+    /// Stream bytes that the pieces kept cover.
+    pub(crate) fn covered(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.end - piece.start).sum()
+    }
+
     /// What the pieces kept count against the total budget.
     pub(crate) fn cost(&self) -> u64 {
         self.bytes + self.pieces.len() as u64 * PIECE_COST

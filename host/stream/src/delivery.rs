@@ -60,8 +60,7 @@ impl Tracked {
         let behind = (-offset).max(0).unsigned_abs();
         let ahead = offset.max(0).unsigned_abs();
         let start = stream.position + ahead;
-        let late = stream.waiting.is_some() && start < stream.seen_end();
-        let new_before = stream.new_bytes;
+        let ahead_of = stream.waiting.as_ref().and_then(|waiting| waiting.back_end());
         let fin_again = segment.fin && stream.fin().is_some();
         if segment.fin && behind <= length {
             stream.set_fin(start + (length - behind));
@@ -77,18 +76,16 @@ impl Tracked {
         }
         let cut_start = start + bytes.len();
         let taken = bytes.len() + cut.len();
-        self.place(side, start, bytes, emit);
-        self.place(side, cut_start, cut, emit);
-
-        let stream = self.stream_mut(side);
-        let new = stream.new_bytes - new_before;
-        let seen_before = behind.min(length) + taken - new;
-        // See `facts` for what is taken for a probe.
-        let probe = length == 1 && behind == 1 && stream.waiting.is_none();
-        if (seen_before > 0 && !probe) || fin_again {
-            stream.note_retransmission(seen_before);
-        } else if late && new > 0 {
-            stream.note_out_of_order();
+        let new = self.place(side, start, bytes, emit) + self.place(side, cut_start, cut, emit);
+        if behind > 0 || ahead_of.is_some() || fin_again {
+            let again = behind.min(length) + taken - new;
+            // See `facts` for what is taken for a probe.
+            let probe = length == 1 && behind == 1 && ahead_of.is_none();
+            if (again > 0 && !probe) || fin_again {
+                self.tally_mut(side).note_retransmission(again);
+            } else if new > 0 && ahead_of.is_some_and(|end| start < end) {
+                self.tally_mut(side).note_out_of_order();
+            }
         }
         self.reach_fin(side, emit);
         self.settle(side, emit);
@@ -138,8 +135,8 @@ impl Tracked {
         }
     }
 
-    /// Hands on or keeps a run that begins at `start`.
-    fn place(&mut self, side: Side, mut start: u64, mut run: Run<'_>, emit: &mut Emit<'_>) {
+    /// Hands on or keeps a run that begins at `start`. Returns how many of its bytes were not seen before.
+    fn place(&mut self, side: Side, mut start: u64, mut run: Run<'_>, emit: &mut Emit<'_>) -> u64 {
         while run.len() > 0 {
             let stream = self.stream_mut(side);
             if start < stream.position {
@@ -163,21 +160,24 @@ impl Tracked {
                 self.give_up(side, hole_end, GapReason::BufferLimit, emit);
             }
         }
+        0
     }
 
-    /// Hands on a run that is next in order, and what it connects to.
-    fn place_next(&mut self, side: Side, mut run: Run<'_>, emit: &mut Emit<'_>) {
+    /// Hands on a run that is next in order, and what it connects to. Returns how many of its bytes were not seen
+    /// before.
+    fn place_next(&mut self, side: Side, mut run: Run<'_>, emit: &mut Emit<'_>) -> u64 {
         self.settle_dependence(side, emit);
         if self.stream(side).waiting.is_none() {
-            self.stream_mut(side).new_bytes += run.len();
-            return self.hand_on(side, run, emit.time_ns, emit);
+            self.hand_on(side, run, emit.time_ns, emit);
+            return run.len();
         }
+        let mut new = run.len();
         if let Run::Captured(_) = run
             && let stream = self.stream_mut(side)
             && let Some(waiting) = &mut stream.waiting
         {
             let cost = waiting.cost();
-            stream.new_bytes -= waiting.make_room(stream.position, stream.position + run.len());
+            new -= waiting.make_room(stream.position, stream.position + run.len());
             *emit.waiting_cost = *emit.waiting_cost + waiting.cost() - cost;
         }
         while run.len() > 0 {
@@ -189,6 +189,7 @@ impl Tracked {
                     let (overlap, rest) = run.split_at(piece.end - piece.start);
                     emit.counters.bytes_duplicate += overlap.captured();
                     emit.counters.bytes_conflicting += piece.conflicts(position, overlap);
+                    new -= overlap.len();
                     run = rest;
                     self.hand_on_piece(side, piece, emit);
                 }
@@ -196,7 +197,6 @@ impl Tracked {
                     let front = stream.waiting.as_ref().and_then(|waiting| waiting.front_start());
                     let (next, rest) = run.split_at(front.map_or(u64::MAX, |front| front - position));
                     run = rest;
-                    stream.new_bytes += next.len();
                     self.hand_on(side, next, emit.time_ns, emit);
                 }
             }
@@ -205,20 +205,21 @@ impl Tracked {
         if let Some(waiting) = &mut self.stream_mut(side).waiting {
             waiting.set_progress(emit.time_ns);
         }
+        new
     }
 
-    /// Keeps a run that lies behind a hole.
-    fn keep(&mut self, side: Side, start: u64, run: Run<'_>, emit: &mut Emit<'_>) {
+    /// Keeps a run that lies behind a hole. Returns how many of its bytes were not seen before.
+    fn keep(&mut self, side: Side, start: u64, run: Run<'_>, emit: &mut Emit<'_>) -> u64 {
         let stream = self.stream_mut(side);
         let waiting = stream.waiting.get_or_insert_default();
         let cost = waiting.cost();
         let done = waiting.insert(start, run, stream.skip_until, emit.time_ns);
         *emit.waiting_cost = *emit.waiting_cost + waiting.cost() - cost;
-        stream.new_bytes += done.new;
         emit.counters.bytes_buffered += done.buffered;
         emit.counters.bytes_skipped += done.skipped;
         emit.counters.bytes_duplicate += done.duplicate;
         emit.counters.bytes_conflicting += done.conflicting;
+        done.new
     }
 
     /// Declares the bytes before `end` lost, then hands on what waited for them.
@@ -315,7 +316,7 @@ impl Tracked {
             _ => stream.hole_since_ns().map_or(0, |since_ns| emit.time_ns.saturating_sub(since_ns)),
         };
         stream.advance(length);
-        stream.note_gap(length);
+        self.tally_mut(side).note_gap(length, reason);
         emit.counters.bytes_gap += length;
         emit.counters.gaps += 1;
         self.open(emit);

@@ -5,7 +5,7 @@
 //!
 //! - A packet captured twice (on the `any` device, say) is a retransmission.
 //! - A segment whose first sending was lost before the capture point is out of order, not a retransmission. One that
-//!   comes after its bytes were given up as a gap is a retransmission.
+//!   comes after its bytes were given up as a gap, or in midstream before the first byte seen, is a retransmission.
 //! - Keep-alive and zero-window probes are told by their length, no or one byte, and their place, right before the next
 //!   byte. They are in no count but `packets`. So a last segment of a single byte, sent again, is taken for one; and a
 //!   probe with a byte of new data makes a retransmission of the segment that sends this byte with others.
@@ -13,6 +13,8 @@
 //!   comes late is a retransmission.
 //!
 //! Counts of 32 bits stay at their maximum once they reach it.
+
+use crate::engine::GapReason;
 
 /// Facts of a connection; those known from its beginning are in [`crate::Connection`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,5 +62,42 @@ impl SideFacts {
     /// Distinct bytes of its stream on the wire.
     pub fn new_bytes(&self) -> u64 {
         self.payload_bytes - self.retransmitted_bytes
+    }
+}
+
+/// What is noted of a side as it happens; the rest of its facts follows from its stream. Touched by few packets.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) retransmitted_bytes: u64,
+    pub(crate) gap_bytes: u64,
+    /// Bytes that the stream went past though they were on no packet; the snaplen's are.
+    pub(crate) unseen_bytes: u64,
+    pub(crate) retransmitted_segments: u32,
+    pub(crate) out_of_order_segments: u32,
+    pub(crate) zero_windows: u32,
+    pub(crate) gaps: u32,
+}
+
+impl Tally {
+    /// A segment sent a SYN, a FIN or so many bytes of payload that were seen before.
+    pub(crate) fn note_retransmission(&mut self, bytes: u64) {
+        self.retransmitted_segments = self.retransmitted_segments.saturating_add(1);
+        self.retransmitted_bytes += bytes;
+    }
+
+    pub(crate) fn note_out_of_order(&mut self) {
+        self.out_of_order_segments = self.out_of_order_segments.saturating_add(1);
+    }
+
+    pub(crate) fn note_zero_window(&mut self) {
+        self.zero_windows = self.zero_windows.saturating_add(1);
+    }
+
+    pub(crate) fn note_gap(&mut self, length: u64, reason: GapReason) {
+        self.gaps = self.gaps.saturating_add(1);
+        self.gap_bytes += length;
+        if reason != GapReason::Snaplen {
+            self.unseen_bytes += length;
+        }
     }
 }

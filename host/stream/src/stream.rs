@@ -3,7 +3,7 @@
 //! Pure bookkeeping: nothing is handed on from here (see `delivery`).
 
 use crate::assembler::Assembler;
-use crate::facts::SideFacts;
+use crate::facts::{SideFacts, Tally};
 use crate::seq::Seq;
 use crate::tcp::Segment;
 
@@ -21,8 +21,7 @@ const MIN_WINDOW: u32 = 65_535;
 /// No FIN yet.
 const NO_FIN: u64 = u64::MAX;
 
-/// One direction. The fields of [`SideFacts`] are among the others, as padding between them would cost 16 bytes a
-/// connection.
+/// One direction.
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// All before this stream position was handed on, skipped or declared lost.
@@ -35,30 +34,14 @@ pub(crate) struct Stream {
     fin: u64,
     /// What waits behind a hole; `None` when nothing does.
     pub(crate) waiting: Option<Box<Assembler>>,
-    /// Fact: distinct bytes seen on the wire.
-    pub(crate) new_bytes: u64,
-    /// Fact.
-    retransmitted_bytes: u64,
-    /// Fact.
-    gap_bytes: u64,
-    /// Fact.
-    packets: u32,
-    /// Fact.
-    retransmitted_segments: u32,
-    /// Fact.
-    out_of_order_segments: u32,
-    /// Fact.
-    zero_windows: u32,
-    /// Fact.
-    gaps: u32,
-    /// Sequence number at `position`.
-    next: Seq,
     /// What the consumer knows as position 0: more than 0 where the first bytes announced in midstream never came.
     base: u32,
+    /// Segments of this side; stays at its maximum.
+    packets: u32,
+    /// Sequence number at `position`.
+    next: Seq,
     /// End of the last segment that was implausibly far away; of no meaning unless `strayed`.
     strange: Seq,
-    /// The last segment with payload was implausibly far away.
-    strayed: bool,
     /// The window that this side last advertised, in bytes; [`MIN_WINDOW`] before.
     window: u32,
     window_scale: u8,
@@ -66,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) origin: Origin,
     /// The FIN was reached in order.
     pub(crate) ended: bool,
+    /// The last segment with payload was implausibly far away.
+    strayed: bool,
 }
 
 /// How the sequence number of position 0 was learnt.
@@ -88,22 +73,15 @@ impl Stream {
             skip_until: 0,
             fin: NO_FIN,
             waiting: None,
-            new_bytes: 0,
-            retransmitted_bytes: 0,
-            gap_bytes: 0,
-            packets: 0,
-            retransmitted_segments: 0,
-            out_of_order_segments: 0,
-            zero_windows: 0,
-            gaps: 0,
-            next: Seq(0),
             base: 0,
+            packets: 0,
+            next: Seq(0),
             strange: Seq(0),
-            strayed: false,
             window: MIN_WINDOW,
             window_scale: USUAL_WINDOW_SCALE,
             origin: Origin::Unknown,
             ended: false,
+            strayed: false,
         }
     }
 
@@ -238,17 +216,16 @@ impl Stream {
         seq.forward_from(self.next)
     }
 
-    /// Notes the window that this side advertised, and the scale if it did so in a SYN.
-    pub(crate) fn set_window(&mut self, segment: &Segment<'_>) {
+    /// Notes the window that this side advertised, and the scale if it did so in a SYN. True when it closed by this.
+    pub(crate) fn set_window(&mut self, segment: &Segment<'_>) -> bool {
+        let open = self.window != 0;
         if segment.syn {
             self.window_scale = segment.window_scale.unwrap_or(0);
             self.window = u32::from(segment.window); // never scaled in a SYN: RFC 7323, section 2.2
         } else {
-            if segment.window == 0 && self.window != 0 {
-                self.zero_windows = self.zero_windows.saturating_add(1);
-            }
             self.window = u32::from(segment.window) << self.window_scale;
         }
+        open && self.window == 0 && !segment.syn
     }
 
     /// Would the receiver, which advertises `window`, take a RST of this side at `seq` (RFC 9293, section 3.10.7.4)?
@@ -269,32 +246,17 @@ impl Stream {
         self.packets = self.packets.saturating_add(1);
     }
 
-    /// A segment sent a SYN, a FIN or payload that was seen before.
-    pub(crate) fn note_retransmission(&mut self, bytes: u64) {
-        self.retransmitted_segments = self.retransmitted_segments.saturating_add(1);
-        self.retransmitted_bytes += bytes;
-    }
-
-    pub(crate) fn note_out_of_order(&mut self) {
-        self.out_of_order_segments = self.out_of_order_segments.saturating_add(1);
-    }
-
-    pub(crate) fn note_gap(&mut self, length: u64) {
-        self.gaps = self.gaps.saturating_add(1);
-        self.gap_bytes += length;
-    }
-
-    /// All but whether its SYN was seen.
-    pub(crate) fn facts(&self) -> SideFacts {
+    /// With what was noted as it happened; whether its SYN was seen is for the caller to say.
+    pub(crate) fn facts(&self, tally: &Tally) -> SideFacts {
         SideFacts {
             packets: self.packets,
-            payload_bytes: self.new_bytes + self.retransmitted_bytes,
-            retransmitted_segments: self.retransmitted_segments,
-            retransmitted_bytes: self.retransmitted_bytes,
-            out_of_order_segments: self.out_of_order_segments,
-            zero_windows: self.zero_windows,
-            gaps: self.gaps,
-            gap_bytes: self.gap_bytes,
+            payload_bytes: self.told_position() - tally.unseen_bytes + tally.retransmitted_bytes,
+            retransmitted_segments: tally.retransmitted_segments,
+            retransmitted_bytes: tally.retransmitted_bytes,
+            out_of_order_segments: tally.out_of_order_segments,
+            zero_windows: tally.zero_windows,
+            gaps: tally.gaps,
+            gap_bytes: tally.gap_bytes,
             syn: false,
             fin: self.ended || self.fin != NO_FIN,
         }

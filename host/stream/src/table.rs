@@ -135,16 +135,18 @@ pub(crate) enum Due {
     Hole(u32),
 }
 
+/// `repr(C)`: what every packet needs lies side by side, also within [`Tracked`].
 #[derive(Debug)]
+#[repr(C)]
 struct Slot {
-    tracked: Tracked,
-    life: Life,
+    hole_node: Node,
+    /// Engine time at which it came into the list of those with holes, or [`NO_HOLE`].
+    hole_ns: u64,
     /// Engine time of the last packet that counts for expiry.
     last_ns: u64,
     life_node: Node,
-    /// Engine time at which it came into the list of those with holes, or [`NO_HOLE`].
-    hole_ns: u64,
-    hole_node: Node,
+    life: Life,
+    tracked: Tracked,
 }
 
 #[derive(Clone, Copy, Debug)]

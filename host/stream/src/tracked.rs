@@ -17,7 +17,7 @@
 use crate::connection::{CloseReason, Closed, Connection, ConnectionId, OpenedBy, Side};
 use crate::counters::Counters;
 use crate::engine::Sink;
-use crate::facts::{Facts, SideFacts};
+use crate::facts::{Facts, SideFacts, Tally};
 use crate::limits::Limits;
 use crate::stream::{Origin, PLAUSIBLE_DISTANCE, Stream};
 use crate::table::{End, Key};
@@ -36,22 +36,14 @@ pub(crate) struct Emit<'e> {
     pub(crate) time_ns: u64,
 }
 
-/// A connection and its two streams.
+/// A connection and its two streams. `repr(C)`: what every packet needs comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Tracked {
-    pub(crate) id: ConnectionId,
     pub(crate) key: Key,
+    pub(crate) id: ConnectionId,
     a: End,
-    start_ns: u64,
-    /// Greatest capture time of its packets.
-    last_ns: u64,
-    /// B's first SYN-ACK, or [`NEVER`].
-    syn_ack_ns: u64,
-    /// A's first segment behind it, or [`NEVER`].
-    ack_ns: u64,
     opened_by: OpenedBy,
-    /// Its first packet was a SYN without acknowledgement.
-    begun_by_syn: bool,
     /// The sink knows it.
     opened: bool,
     ignored: bool,
@@ -61,7 +53,17 @@ pub(crate) struct Tracked {
     spoke: [bool; 2],
     /// A SYN came from A, from B.
     syns: [bool; 2],
+    /// Its first packet was a SYN without acknowledgement.
+    begun_by_syn: bool,
+    /// Greatest capture time of its packets.
+    last_ns: u64,
     pub(crate) streams: [Stream; 2],
+    start_ns: u64,
+    /// B's first SYN-ACK, or [`NEVER`].
+    syn_ack_ns: u64,
+    /// A's first segment behind it, or [`NEVER`].
+    ack_ns: u64,
+    tallies: [Tally; 2],
 }
 
 /// What a segment did to its connection.
@@ -88,23 +90,24 @@ impl Tracked {
     /// A connection that begins with a segment from `sender`, which is to be given to [`Tracked::segment`] next.
     pub(crate) fn new(id: ConnectionId, key: Key, sender: End, segment: &Segment<'_>, start_ns: u64) -> Tracked {
         Tracked {
-            id,
             key,
+            id,
             // The receiver of a SYN-ACK opened the connection.
             a: if segment.syn && segment.ack.is_some() { sender.other() } else { sender },
-            start_ns,
-            last_ns: start_ns,
-            syn_ack_ns: NEVER,
-            ack_ns: NEVER,
             opened_by: if segment.syn { OpenedBy::Handshake } else { OpenedBy::Midstream },
-            begun_by_syn: segment.syn && segment.ack.is_none(),
             opened: false,
             ignored: false,
             closed: None,
             established: false,
             spoke: [false; 2],
             syns: [false; 2],
+            begun_by_syn: segment.syn && segment.ack.is_none(),
+            last_ns: start_ns,
             streams: [Stream::new(), Stream::new()],
+            start_ns,
+            syn_ack_ns: NEVER,
+            ack_ns: NEVER,
+            tallies: [Tally::default(), Tally::default()],
         }
     }
 
@@ -122,6 +125,14 @@ impl Tracked {
 
     pub(crate) fn stream_mut(&mut self, side: Side) -> &mut Stream {
         let [a, b] = &mut self.streams;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+
+    pub(crate) fn tally_mut(&mut self, side: Side) -> &mut Tally {
+        let [a, b] = &mut self.tallies;
         match side {
             Side::A => a,
             Side::B => b,
@@ -201,8 +212,13 @@ impl Tracked {
     /// The consumer wants no more of it.
     pub(crate) fn ignore(&mut self, counters: &mut Counters, waiting_cost: &mut u64) {
         self.ignored = true;
-        for stream in &mut self.streams {
+        for (stream, tally) in self.streams.iter_mut().zip(&mut self.tallies) {
+            let seen_end = stream.seen_end();
             if let Some(waiting) = stream.waiting.take() {
+                // As the packets that follow do, see `pass_over`.
+                let passed = seen_end - stream.position;
+                tally.unseen_bytes += passed - waiting.covered();
+                stream.advance(passed);
                 counters.bytes_buffered -= waiting.bytes();
                 counters.bytes_abandoned += waiting.bytes();
                 *waiting_cost -= waiting.cost();
@@ -263,13 +279,13 @@ impl Tracked {
 
     fn facts(&self) -> Facts {
         let between = |from_ns: u64, to_ns: u64| if to_ns == NEVER { None } else { to_ns.checked_sub(from_ns) };
-        let ([a, b], [syn_a, syn_b]) = (&self.streams, self.syns);
+        let ([a, b], [tally_a, tally_b], [syn_a, syn_b]) = (&self.streams, &self.tallies, self.syns);
         Facts {
             last_ns: self.last_ns,
             syn_to_syn_ack_ns: between(self.start_ns, self.syn_ack_ns).filter(|_| self.begun_by_syn),
             syn_ack_to_ack_ns: between(self.syn_ack_ns, self.ack_ns),
-            a: SideFacts { syn: syn_a, ..a.facts() },
-            b: SideFacts { syn: syn_b, ..b.facts() },
+            a: SideFacts { syn: syn_a, ..a.facts(tally_a) },
+            b: SideFacts { syn: syn_b, ..b.facts(tally_b) },
         }
     }
 
@@ -329,6 +345,7 @@ impl Tracked {
                 self.streams.swap(0, 1);
                 self.spoke.swap(0, 1);
                 self.syns.swap(0, 1);
+                self.tallies.swap(0, 1);
             }
         }
         true
@@ -357,7 +374,7 @@ impl Tracked {
         };
         // Payload on it is looked at by `receive`.
         if again && segment.payload_len() == 0 {
-            self.stream_mut(side).note_retransmission(0);
+            self.tally_mut(side).note_retransmission(0);
         }
     }
 
@@ -382,7 +399,9 @@ impl Tracked {
         if segment.syn {
             return;
         }
-        self.stream_mut(side).set_window(segment);
+        if self.stream_mut(side).set_window(segment) {
+            self.tally_mut(side).note_zero_window();
+        }
         if !self.established {
             if side == Side::A && self.syn_ack_ns != NEVER {
                 self.ack_ns = self.ack_ns.min(time_ns);
@@ -429,15 +448,16 @@ impl Tracked {
         }
         let ahead = offset.max(0).unsigned_abs();
         let new = length.min(ahead);
-        stream.new_bytes += new;
         let probe = length == 1 && offset == 0;
         let fin_again = segment.fin && stream.ended;
-        if (new < length && !probe) || fin_again {
-            stream.note_retransmission(length - new);
-        }
         if offset >= 0 {
             stream.advance(ahead);
             stream.ended |= segment.fin;
+        }
+        let tally = self.tally_mut(side);
+        tally.unseen_bytes += ahead - new;
+        if (new < length && !probe) || fin_again {
+            tally.note_retransmission(length - new);
         }
         if self.both_ended() { Verdict::Over(CloseReason::Finished) } else { Verdict::Open }
     }

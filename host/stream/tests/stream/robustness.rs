@@ -115,6 +115,7 @@ proptest! {
         let counters = engine.counters();
         prop_assert!(counters.adds_up());
         prop_assert_eq!((counters.bytes_buffered, counters.connections), (0, 0));
+        recorder.check_sums(counters);
     }
 }
 
