@@ -77,7 +77,7 @@ impl Sink for Sum {
     }
     fn gap(&mut self, _: ConnectionId, _: Side, _: Gap) {}
     fn end(&mut self, _: ConnectionId, _: Side, _: u64, _: u64) {}
-    fn closed(&mut self, _: ConnectionId, _: Closed) {}
+    fn closed(&mut self, _: &Connection, _: &Closed) {}
 }
 
 fn bare_loop(file: &Path) -> Result<u64, pcap::Error> {

@@ -22,8 +22,12 @@ pub struct Counters {
     pub packets_too_deep: u64,
     /// IP fragments, but those that completed a datagram: these count as what it held.
     pub packets_fragment: u64,
-    /// TCP segments of no use to any connection: a RST or an ACK of one that is not tracked.
+    /// TCP segments of no connection tracked that begin none either: a RST, a FIN without payload, or a segment without
+    /// SYN, payload and acknowledgement.
     pub packets_stray: u64,
+    /// Of those tracked and ignored: segments of a connection that was closed before. All others are in its
+    /// [`crate::Facts`].
+    pub packets_late: u64,
 
     // What became of `packets_fragment`.
     /// Waits for the rest of its datagram now.
@@ -56,7 +60,7 @@ pub struct Counters {
     pub bytes_out_of_window: u64,
     /// Buffered out of order now, waiting for the hole before them.
     pub bytes_buffered: u64,
-    /// Buffered, then given up with their connection.
+    /// Buffered when the consumer began to ignore their connection, and dropped.
     pub bytes_abandoned: u64,
 
     /// Duplicate bytes that differed from what was delivered or buffered first (only buffered ones can be compared).

@@ -43,6 +43,8 @@ pub enum GapReason {
     Timeout,
     /// The snaplen cut them off.
     Snaplen,
+    /// The stream went on implausibly far away, and two segments in a row agreed on where.
+    Resync,
     /// The connection ended with the hole open.
     ConnectionEnd,
 }
@@ -58,12 +60,15 @@ pub struct Gap {
     pub time_ns: u64,
     /// Why.
     pub reason: GapReason,
+    /// For how long bytes behind it had waited for it then, ns; 0 where none did: it was known at once, or only an
+    /// acknowledgement or a FIN showed it.
+    pub waited_ns: u64,
 }
 
 /// Receives what the engine finds. Within a side, chunks and gaps are contiguous in `position`, except for bytes
-/// skipped on demand. No call comes before `opened` nor after `closed` of a connection.
+/// skipped on demand. No call but `closed` comes before `opened` of a connection, and none after `closed`.
 pub trait Sink {
-    /// The connection is about to carry its first payload or gap. One that never does is never reported.
+    /// The connection is about to carry its first payload or gap.
     fn opened(&mut self, connection: &Connection);
     /// Payload, in order.
     fn data(&mut self, connection: ConnectionId, side: Side, chunk: Chunk<'_>);
@@ -71,8 +76,9 @@ pub trait Sink {
     fn gap(&mut self, connection: ConnectionId, side: Side, gap: Gap);
     /// The side will send no more: its FIN was reached in order.
     fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64);
-    /// The connection is gone; its id may come again with another generation.
-    fn closed(&mut self, connection: ConnectionId, closed: Closed);
+    /// The connection is gone; its id may come again with another generation. Called once for every connection: it is
+    /// the only call for one that never carried payload, such as one that was refused.
+    fn closed(&mut self, connection: &Connection, closed: &Closed);
 }
 
 /// Link, IP and TCP parsing, the connection table and reassembly.
@@ -235,6 +241,7 @@ impl Engine {
                 return self.untracked(key, end, segment, time_ns, sink);
             }
         }
+        self.counters.packets_late += 1;
         self.count_packet(ignored);
     }
 

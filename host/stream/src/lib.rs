@@ -11,6 +11,7 @@
 //! - Checksums are not verified: offloading makes those of a capture wrong.
 //! - Where segments overlap, the first byte captured for a position counts. Where fragments do, their datagram is
 //!   dropped (see `fragments`).
+//! - Urgent data stays in the stream where it was sent (RFC 6093, section 2.2: TCP has no data out of band).
 //! - When a hole becomes a gap, and how the two sides stay in order, is written down in `delivery`; what opens, closes
 //!   and replaces a connection in `tracked`.
 //! - A closed connection is remembered for [`Limits::close_timeout_ns`] after its last retransmission, so that those
@@ -25,6 +26,7 @@ mod connection;
 mod counters;
 mod delivery;
 mod engine;
+mod facts;
 mod fragments;
 mod frame;
 mod ip;
@@ -41,5 +43,6 @@ mod tunnel;
 pub use connection::{CloseReason, Closed, Connection, ConnectionId, Endpoint, OpenedBy, Side};
 pub use counters::Counters;
 pub use engine::{Chunk, Engine, Gap, GapReason, Packet, Sink};
+pub use facts::{Facts, SideFacts};
 pub use limits::Limits;
 pub use link::LinkType;

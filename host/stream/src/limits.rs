@@ -19,7 +19,8 @@ pub struct Limits {
     pub idle_timeout_ns: u64,
     /// The same for a connection of which only SYNs were seen, ns.
     pub handshake_timeout_ns: u64,
-    /// The same for a connection that was closed (late retransmissions still find it), ns.
+    /// How long a closed connection is remembered, so that retransmissions are not taken for a new one: packet time
+    /// since the close, or since the last retransmission after it, ns.
     pub close_timeout_ns: u64,
     /// IP fragments kept in all, with what their entries take. Beyond, the oldest datagram is given up.
     pub fragment_buffer_bytes: u32,

@@ -1,5 +1,6 @@
 //! The engine through its public interface: packets in, chunks and gaps out.
 
+mod facts;
 mod fragments;
 mod lifecycle;
 mod limits;

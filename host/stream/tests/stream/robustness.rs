@@ -127,6 +127,7 @@ proptest! {
         let counters = engine.counters();
         prop_assert!(counters.adds_up());
         prop_assert_eq!((counters.bytes_buffered, counters.fragments_waiting, counters.connections), (0, 0, 0));
+        recorder.check_sums(counters);
     }
 }
 
