@@ -55,8 +55,13 @@ impl Report {
             "packets_unknown_link",
             "packets_malformed",
             "packets_truncated",
-            "packets_fragment",
+            "packets_too_deep",
             "packets_stray",
+            "fragments_joined",
+            "fragments_duplicate",
+            "fragments_overlapping",
+            "fragments_expired",
+            "fragments_evicted",
         ]);
         let bytes = sum(&[
             "payload_bytes_decoded",
@@ -389,6 +394,9 @@ impl Worker<'_, '_> {
             ("payload_bytes_decoded", bytes_decoded),
             ("payload_bytes_skipped", stream.bytes_skipped),
         ];
+        if stream.fragments_joined > 0 {
+            report.totals.push(("fragments_joined", stream.fragments_joined));
+        }
         report.losses = vec![
             ("packets_filtered", self.packets_filtered),
             ("packets_ignored", stream.packets_ignored),
@@ -396,7 +404,11 @@ impl Worker<'_, '_> {
             ("packets_unknown_link", stream.packets_unknown_link),
             ("packets_malformed", stream.packets_malformed),
             ("packets_truncated", stream.packets_truncated),
-            ("packets_fragment", stream.packets_fragment),
+            ("packets_too_deep", stream.packets_too_deep),
+            ("fragments_duplicate", stream.fragments_duplicate),
+            ("fragments_overlapping", stream.fragments_overlapping),
+            ("fragments_expired", stream.fragments_expired),
+            ("fragments_evicted", stream.fragments_evicted),
             ("packets_stray", stream.packets_stray),
             ("payload_bytes_ignored", stream.bytes_ignored),
             ("payload_bytes_duplicate", stream.bytes_duplicate),

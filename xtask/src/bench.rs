@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: podtap's CPU time against a bare libpcap loop over the same file and against tshark.
+//! `cargo xtask bench`: podtap's CPU time against a bare libpcap loop over the same file and against tshark, and what of
+//! it is the stream engine's.
 //!
 //! CPU time (user and system) rather than elapsed time, for that is what an agent takes from the machine it watches.
 //! The programs take turns, and the median of their runs counts: what else the machine does meets all alike.
@@ -47,7 +48,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let podtap = release::build()?.display().to_string();
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root());
-    process::run(cargo.args(["build", "--release", "--package", "podtap", "--example", "pcap_loop"]))?;
+    cargo.args(["build", "--release", "--package", "podtap", "--package", "podtap-stream"]);
+    process::run(cargo.args(["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"]))?;
     let traffic = e2e_nginx::make(&e2e_nginx::Args { exchanges: args.exchanges, reuse: true })?;
     let file = traffic.capture.display().to_string();
     let small = workspace::http_captures().join("nginx-tour.pcap").display().to_string();
@@ -73,8 +75,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
 
+    let folder = workspace::target().join("bench");
+    fs::create_dir_all(&folder)?;
+    let example = |name: &str| Command::new(workspace::target().join("release/examples").join(name));
+    let stream_cost = process::output(example("stream_cost").arg(&file).arg(&folder))?;
+    let memory = process::output(example("throughput").arg("memory"))?;
+
     let exchanges = fs::read_to_string(&traffic.log)?.lines().count();
-    let page = page(&contenders, exchanges, fs::metadata(&traffic.capture)?.len())?;
+    let mut page = page(&contenders, exchanges, fs::metadata(&traffic.capture)?.len())?;
+    write!(
+        page,
+        "\n## The stream engine\n\nThe same capture and what is derived from it: CPU time per packet of a bare libpcap loop, \
+         and of the same\nloop with the engine and a consumer that adds up bytes (`stream_cost`, median of its rounds).\n\n\
+         {stream_cost}\nMemory of {memory}"
+    )?;
     print!("{page}");
     if args.write {
         let date = process::output(Command::new("date").args(["--utc", "+%F"]))?;

@@ -1,4 +1,4 @@
-//! Bounds of TCP reassembly.
+//! Bounds of the stream engine.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{ByteSize, HumanDuration};
 
-/// Bounds of TCP reassembly, in memory and patience. Times are times of the packets, not of the clock.
+/// Bounds of TCP reassembly and of fragments, in memory and patience. Times are times of the packets, not of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
@@ -36,6 +36,12 @@ pub struct Stream {
     /// The same for a connection that was closed; late retransmissions still find it.
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
     pub close_timeout: HumanDuration,
+    /// IP fragments kept in all, until their datagram is complete. Beyond, the oldest datagram is given up.
+    #[schemars(extend("x-minimum" = "0", "x-maximum" = "1GiB"))]
+    pub fragment_buffer_bytes: ByteSize,
+    /// After how long a datagram is given up whose fragments have not all come.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "1h"))]
+    pub fragment_timeout: HumanDuration,
 }
 
 impl Default for Stream {
@@ -51,6 +57,8 @@ impl Default for Stream {
             idle_timeout: duration(limits.idle_timeout_ns),
             handshake_timeout: duration(limits.handshake_timeout_ns),
             close_timeout: duration(limits.close_timeout_ns),
+            fragment_buffer_bytes: ByteSize(limits.fragment_buffer_bytes.into()),
+            fragment_timeout: duration(limits.fragment_timeout_ns),
         }
     }
 }
@@ -67,6 +75,8 @@ impl Stream {
             idle_timeout_ns: self.idle_timeout.as_ns(),
             handshake_timeout_ns: self.handshake_timeout.as_ns(),
             close_timeout_ns: self.close_timeout.as_ns(),
+            fragment_buffer_bytes: u32::try_from(self.fragment_buffer_bytes.0).unwrap_or(u32::MAX),
+            fragment_timeout_ns: self.fragment_timeout.as_ns(),
         }
     }
 }

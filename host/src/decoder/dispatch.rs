@@ -595,15 +595,15 @@ impl Sink for Dispatcher<'_> {
         }
     }
 
-    fn closed(&mut self, connection: ConnectionId, closed: Closed) {
-        let Some(id) = self.table.id(connection) else { return };
+    fn closed(&mut self, connection: &Connection, closed: &Closed) {
+        let Some(id) = self.table.id(connection.id) else { return };
         let Some(tracked) = self.table.get(id) else { return };
         match &tracked.state {
             State::Decoding { slot, .. } => {
                 let slot = *slot;
                 let how = match closed.reason {
                     CloseReason::Finished => 0,
-                    CloseReason::Reset => 1,
+                    CloseReason::Reset(_) | CloseReason::Refused => 1,
                     CloseReason::Idle | CloseReason::Evicted | CloseReason::Replaced | CloseReason::CaptureEnd => 2,
                 };
                 self.push(id, slot, Side::A, closed.time_ns, 0, Entry::Closed(how));

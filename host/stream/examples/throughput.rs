@@ -39,7 +39,7 @@ impl Sink for Sum {
         self.gaps += 1;
     }
     fn end(&mut self, _: ConnectionId, _: Side, _: u64, _: u64) {}
-    fn closed(&mut self, _: ConnectionId, _: Closed) {}
+    fn closed(&mut self, _: &Connection, _: &Closed) {}
 }
 
 enum Fate {

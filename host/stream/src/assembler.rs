@@ -79,6 +79,8 @@ pub(crate) struct Inserted {
     pub(crate) duplicate: u64,
     /// Of the duplicates, those that differ from what is here.
     pub(crate) conflicting: u64,
+    /// Bytes of the run, captured or cut, of which nothing was here before.
+    pub(crate) new: u64,
 }
 
 /// See the module's documentation.
@@ -123,6 +125,11 @@ impl Assembler {
         self.bytes
     }
 
+    /// Stream bytes that the pieces kept cover.
+    pub(crate) fn covered(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.end - piece.start).sum()
+    }
+
     /// What the pieces kept count against the total budget.
     pub(crate) fn cost(&self) -> u64 {
         self.bytes + self.pieces.len() as u64 * PIECE_COST
@@ -148,9 +155,7 @@ impl Assembler {
     pub(crate) fn insert(&mut self, start: u64, run: Run<'_>, skip_until: u64, time_ns: u64) -> Inserted {
         let mut done = Inserted::default();
         let end = start + run.len();
-        if matches!(run, Run::Captured(_)) {
-            self.make_room(start, end);
-        }
+        let replaced = if matches!(run, Run::Captured(_)) { self.make_room(start, end) } else { 0 };
         // Most segments come in order behind the hole.
         let mut index = match self.pieces.back() {
             Some(last) if last.end > start => self.pieces.partition_point(|piece| piece.end <= start),
@@ -171,11 +176,13 @@ impl Assembler {
                     let hole_end = next.map_or(end, |piece| piece.start.min(end));
                     let (fill, behind) = rest.split_at(hole_end - at);
                     index = self.fill(index, at, fill, skip_until, time_ns, &mut done);
+                    done.new += fill.len();
                     at += fill.len();
                     rest = behind;
                 }
             }
         }
+        done.new -= replaced; // it lay within what was filled
         done
     }
 
@@ -240,17 +247,19 @@ impl Assembler {
         index
     }
 
-    /// Takes runs that were cut off out of `start..end`, because their bytes have come.
-    pub(crate) fn make_room(&mut self, start: u64, end: u64) {
+    /// Takes runs that were cut off out of `start..end`, because their bytes have come. Returns how many they were.
+    pub(crate) fn make_room(&mut self, start: u64, end: u64) -> u64 {
         if self.cut_pieces == 0 {
-            return;
+            return 0;
         }
+        let mut taken = 0;
         let mut index = self.pieces.partition_point(|piece| piece.end <= start);
         while let Some(piece) = self.pieces.get_mut(index).filter(|piece| piece.start < end) {
             if piece.content != Content::Cut {
                 index += 1;
                 continue;
             }
+            taken += piece.end.min(end) - piece.start.max(start);
             let behind = Piece { start: end, ..piece.clone() };
             let empty_before = piece.start >= start;
             piece.end = piece.end.min(start);
@@ -263,9 +272,10 @@ impl Assembler {
             if behind.start < behind.end {
                 self.pieces.insert(index, behind);
                 self.cut_pieces += 1;
-                return;
+                break;
             }
         }
+        taken
     }
 
     fn join_skipped(&mut self) {

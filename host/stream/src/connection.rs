@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::facts::Facts;
+
 /// Names a tracked connection until its [`crate::Sink::closed`]. `index` is dense and reused, `generation` tells the
 /// users of one index apart, so that a late demand never reaches the wrong connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +44,7 @@ pub enum OpenedBy {
     Midstream,
 }
 
-/// A connection that begins to carry payload.
+/// A connection, as far as its first packets tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
     /// Its name in all that follows.
@@ -62,8 +64,10 @@ pub struct Connection {
 pub enum CloseReason {
     /// Both sides sent FIN.
     Finished,
-    /// A RST within the window.
-    Reset,
+    /// This side sent a RST within the window.
+    Reset(Side),
+    /// B answered A's SYN with a RST, before anything else.
+    Refused,
     /// No packet for [`crate::Limits::idle_timeout_ns`].
     Idle,
     /// The table was full and this one the cheapest to lose.
@@ -81,4 +85,6 @@ pub struct Closed {
     pub reason: CloseReason,
     /// Capture time of the packet that showed it, ns since epoch.
     pub time_ns: u64,
+    /// What was seen of the connection, this packet included.
+    pub facts: Facts,
 }

@@ -18,10 +18,32 @@ pub struct Counters {
     pub packets_malformed: u64,
     /// A header that the snaplen cut off.
     pub packets_truncated: u64,
-    /// IP fragments (not put together).
+    /// Headers one in the other, more than are read.
+    pub packets_too_deep: u64,
+    /// IP fragments, but those that completed a datagram: these count as what it held.
     pub packets_fragment: u64,
-    /// TCP segments of no use to any connection: a RST or an ACK of one that is not tracked.
+    /// TCP segments of no connection tracked that begin none either: a RST, a FIN without payload, or a segment without
+    /// SYN, payload and acknowledgement.
     pub packets_stray: u64,
+    /// Of those tracked and ignored: segments of a connection that was closed before. All others are in its
+    /// [`crate::Facts`].
+    pub packets_late: u64,
+
+    // What became of `packets_fragment`.
+    /// Waits for the rest of its datagram now.
+    pub fragments_waiting: u64,
+    /// Became part of a datagram that was put together.
+    pub fragments_joined: u64,
+    /// Repeated bytes at hand.
+    pub fragments_duplicate: u64,
+    /// Of datagrams whose fragments contradict one another.
+    pub fragments_overlapping: u64,
+    /// The rest did not come within [`crate::Limits::fragment_timeout_ns`], or before the capture ended.
+    pub fragments_expired: u64,
+    /// Given up because [`crate::Limits::fragment_buffer_bytes`] was reached.
+    pub fragments_evicted: u64,
+    /// Datagrams put together.
+    pub datagrams_joined: u64,
 
     /// TCP payload bytes captured, in packets tracked, ignored and stray.
     pub bytes: u64,
@@ -38,7 +60,7 @@ pub struct Counters {
     pub bytes_out_of_window: u64,
     /// Buffered out of order now, waiting for the hole before them.
     pub bytes_buffered: u64,
-    /// Buffered, then given up with their connection.
+    /// Buffered when the consumer began to ignore their connection, and dropped.
     pub bytes_abandoned: u64,
 
     /// Duplicate bytes that differed from what was delivered or buffered first (only buffered ones can be compared).
@@ -65,6 +87,7 @@ impl Counters {
             + self.packets_unknown_link
             + self.packets_malformed
             + self.packets_truncated
+            + self.packets_too_deep
             + self.packets_fragment
             + self.packets_stray;
         let bytes = self.bytes_delivered
@@ -74,6 +97,12 @@ impl Counters {
             + self.bytes_out_of_window
             + self.bytes_buffered
             + self.bytes_abandoned;
-        packets == self.packets && bytes == self.bytes
+        let fragments = self.fragments_waiting
+            + self.fragments_joined
+            + self.fragments_duplicate
+            + self.fragments_overlapping
+            + self.fragments_expired
+            + self.fragments_evicted;
+        packets == self.packets && bytes == self.bytes && fragments == self.packets_fragment
     }
 }

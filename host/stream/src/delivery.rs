@@ -51,7 +51,7 @@ impl Tracked {
             let target = stream.position + stream.forward(segment.seq);
             while self.stream(side).position < target {
                 let stop = self.stream(side).hole_end().map_or(target, |end| end.min(target));
-                self.give_up(side, stop, GapReason::BufferLimit, emit);
+                self.give_up(side, stop, GapReason::Resync, emit);
             }
             offset = self.stream(side).offset(segment.seq);
         }
@@ -60,6 +60,8 @@ impl Tracked {
         let behind = (-offset).max(0).unsigned_abs();
         let ahead = offset.max(0).unsigned_abs();
         let start = stream.position + ahead;
+        let ahead_of = stream.waiting.as_ref().and_then(|waiting| waiting.back_end());
+        let fin_again = segment.fin && stream.fin().is_some();
         if segment.fin && behind <= length {
             stream.set_fin(start + (length - behind));
         }
@@ -73,8 +75,18 @@ impl Tracked {
             bytes = within;
         }
         let cut_start = start + bytes.len();
-        self.place(side, start, bytes, emit);
-        self.place(side, cut_start, cut, emit);
+        let taken = bytes.len() + cut.len();
+        let new = self.place(side, start, bytes, emit) + self.place(side, cut_start, cut, emit);
+        if behind > 0 || ahead_of.is_some() || fin_again {
+            let again = behind.min(length) + taken - new;
+            // See `facts` for what is taken for a probe.
+            let probe = length == 1 && behind == 1 && ahead_of.is_none();
+            if (again > 0 && !probe) || fin_again {
+                self.tally_mut(side).note_retransmission(again);
+            } else if new > 0 && ahead_of.is_some_and(|end| start < end) {
+                self.tally_mut(side).note_out_of_order();
+            }
+        }
         self.reach_fin(side, emit);
         self.settle(side, emit);
     }
@@ -93,7 +105,7 @@ impl Tracked {
         for side in [Side::A, Side::B] {
             while let Some(end) = self.stream(side).hole_end() {
                 let stream = self.stream(side);
-                let since_ns = stream.waiting.as_ref().and_then(|waiting| waiting.hole_since_ns());
+                let since_ns = stream.hole_since_ns();
                 let patience = if stream.hole_is_wanted() { WANTED_PATIENCE } else { 1 };
                 let timeout_ns = emit.limits.gap_timeout_ns.saturating_mul(patience);
                 // Where only the FIN shows the hole, its time is not kept: it goes when the connection's holes are
@@ -123,8 +135,8 @@ impl Tracked {
         }
     }
 
-    /// Hands on or keeps a run that begins at `start`.
-    fn place(&mut self, side: Side, mut start: u64, mut run: Run<'_>, emit: &mut Emit<'_>) {
+    /// Hands on or keeps a run that begins at `start`. Returns how many of its bytes were not seen before.
+    fn place(&mut self, side: Side, mut start: u64, mut run: Run<'_>, emit: &mut Emit<'_>) -> u64 {
         while run.len() > 0 {
             let stream = self.stream_mut(side);
             if start < stream.position {
@@ -148,20 +160,24 @@ impl Tracked {
                 self.give_up(side, hole_end, GapReason::BufferLimit, emit);
             }
         }
+        0
     }
 
-    /// Hands on a run that is next in order, and what it connects to.
-    fn place_next(&mut self, side: Side, mut run: Run<'_>, emit: &mut Emit<'_>) {
+    /// Hands on a run that is next in order, and what it connects to. Returns how many of its bytes were not seen
+    /// before.
+    fn place_next(&mut self, side: Side, mut run: Run<'_>, emit: &mut Emit<'_>) -> u64 {
         self.settle_dependence(side, emit);
         if self.stream(side).waiting.is_none() {
-            return self.hand_on(side, run, emit.time_ns, emit);
+            self.hand_on(side, run, emit.time_ns, emit);
+            return run.len();
         }
+        let mut new = run.len();
         if let Run::Captured(_) = run
             && let stream = self.stream_mut(side)
             && let Some(waiting) = &mut stream.waiting
         {
             let cost = waiting.cost();
-            waiting.make_room(stream.position, stream.position + run.len());
+            new -= waiting.make_room(stream.position, stream.position + run.len());
             *emit.waiting_cost = *emit.waiting_cost + waiting.cost() - cost;
         }
         while run.len() > 0 {
@@ -173,6 +189,7 @@ impl Tracked {
                     let (overlap, rest) = run.split_at(piece.end - piece.start);
                     emit.counters.bytes_duplicate += overlap.captured();
                     emit.counters.bytes_conflicting += piece.conflicts(position, overlap);
+                    new -= overlap.len();
                     run = rest;
                     self.hand_on_piece(side, piece, emit);
                 }
@@ -188,10 +205,11 @@ impl Tracked {
         if let Some(waiting) = &mut self.stream_mut(side).waiting {
             waiting.set_progress(emit.time_ns);
         }
+        new
     }
 
-    /// Keeps a run that lies behind a hole.
-    fn keep(&mut self, side: Side, start: u64, run: Run<'_>, emit: &mut Emit<'_>) {
+    /// Keeps a run that lies behind a hole. Returns how many of its bytes were not seen before.
+    fn keep(&mut self, side: Side, start: u64, run: Run<'_>, emit: &mut Emit<'_>) -> u64 {
         let stream = self.stream_mut(side);
         let waiting = stream.waiting.get_or_insert_default();
         let cost = waiting.cost();
@@ -201,6 +219,7 @@ impl Tracked {
         emit.counters.bytes_skipped += done.skipped;
         emit.counters.bytes_duplicate += done.duplicate;
         emit.counters.bytes_conflicting += done.conflicting;
+        done.new
     }
 
     /// Declares the bytes before `end` lost, then hands on what waited for them.
@@ -290,12 +309,18 @@ impl Tracked {
         if length == 0 {
             return;
         }
-        let position = self.stream(side).told_position();
-        self.stream_mut(side).advance(length);
+        let stream = self.stream_mut(side);
+        let position = stream.told_position();
+        let waited_ns = match reason {
+            GapReason::Snaplen => 0,
+            _ => stream.hole_since_ns().map_or(0, |since_ns| emit.time_ns.saturating_sub(since_ns)),
+        };
+        stream.advance(length);
+        self.tally_mut(side).note_gap(length, reason);
         emit.counters.bytes_gap += length;
         emit.counters.gaps += 1;
         self.open(emit);
-        emit.sink.gap(self.id, side, Gap { position, length, time_ns: emit.time_ns, reason });
+        emit.sink.gap(self.id, side, Gap { position, length, time_ns: emit.time_ns, reason, waited_ns });
     }
 
     fn reach_fin(&mut self, side: Side, emit: &mut Emit<'_>) {

@@ -1,6 +1,8 @@
 //! The engine: from a packet to its connection, and the timers. See the crate's documentation.
 
+use crate::fragments::{Datagram, Fragments};
 use crate::frame::NoSegment;
+use crate::packet::{self, Content, Fragment};
 use crate::table::{Due, End, Key, Life, Table};
 use crate::tcp::Segment;
 use crate::tracked::{Emit, LateSegment, Tracked, Verdict};
@@ -41,6 +43,8 @@ pub enum GapReason {
     Timeout,
     /// The snaplen cut them off.
     Snaplen,
+    /// The stream went on implausibly far away, and two segments in a row agreed on where.
+    Resync,
     /// The connection ended with the hole open.
     ConnectionEnd,
 }
@@ -56,12 +60,15 @@ pub struct Gap {
     pub time_ns: u64,
     /// Why.
     pub reason: GapReason,
+    /// For how long bytes behind it had waited for it then, ns; 0 where none did: it was known at once, or only an
+    /// acknowledgement or a FIN showed it.
+    pub waited_ns: u64,
 }
 
 /// Receives what the engine finds. Within a side, chunks and gaps are contiguous in `position`, except for bytes
-/// skipped on demand. No call comes before `opened` nor after `closed` of a connection.
+/// skipped on demand. No call but `closed` comes before `opened` of a connection, and none after `closed`.
 pub trait Sink {
-    /// The connection is about to carry its first payload or gap. One that never does is never reported.
+    /// The connection is about to carry its first payload or gap.
     fn opened(&mut self, connection: &Connection);
     /// Payload, in order.
     fn data(&mut self, connection: ConnectionId, side: Side, chunk: Chunk<'_>);
@@ -69,8 +76,9 @@ pub trait Sink {
     fn gap(&mut self, connection: ConnectionId, side: Side, gap: Gap);
     /// The side will send no more: its FIN was reached in order.
     fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64);
-    /// The connection is gone; its id may come again with another generation.
-    fn closed(&mut self, connection: ConnectionId, closed: Closed);
+    /// The connection is gone; its id may come again with another generation. Called once for every connection: it is
+    /// the only call for one that never carried payload, such as one that was refused.
+    fn closed(&mut self, connection: &Connection, closed: &Closed);
 }
 
 /// Link, IP and TCP parsing, the connection table and reassembly.
@@ -78,6 +86,7 @@ pub trait Sink {
 pub struct Engine {
     limits: Limits,
     counters: Counters,
+    fragments: Fragments,
     table: Table,
     /// What all that waits behind holes costs, see [`Limits::total_buffer_bytes`].
     waiting_cost: u64,
@@ -88,7 +97,14 @@ pub struct Engine {
 impl Engine {
     /// An engine without connections.
     pub fn new(limits: Limits) -> Engine {
-        Engine { limits, counters: Counters::default(), table: Table::new(), waiting_cost: 0, now_ns: 0 }
+        Engine {
+            limits,
+            counters: Counters::default(),
+            fragments: Fragments::default(),
+            table: Table::new(),
+            waiting_cost: 0,
+            now_ns: 0,
+        }
     }
 
     /// Takes one packet and tells `sink` what became known by it.
@@ -100,13 +116,9 @@ impl Engine {
             self.now_ns = packet.time_ns;
             self.run_timers(sink);
         }
-        match Segment::parse(packet) {
-            Ok(segment) => self.segment(&segment, packet.time_ns, sink),
-            Err(NoSegment::NotTcp) => self.counters.packets_not_tcp += 1,
-            Err(NoSegment::UnknownLink) => self.counters.packets_unknown_link += 1,
-            Err(NoSegment::Malformed) => self.counters.packets_malformed += 1,
-            Err(NoSegment::Truncated) => self.counters.packets_truncated += 1,
-            Err(NoSegment::Fragment) => self.counters.packets_fragment += 1,
+        match packet::usual(packet) {
+            Some(segment) => self.segment(&segment, packet.time_ns, sink),
+            None => self.content(packet::parse(packet), packet.time_ns, sink),
         }
     }
 
@@ -131,6 +143,7 @@ impl Engine {
         while let Some(index) = self.table.victim() {
             self.let_go(index, CloseReason::CaptureEnd, self.now_ns, sink);
         }
+        self.fragments.finish(&mut self.counters);
         // Another capture may follow, with a time of its own.
         self.now_ns = 0;
     }
@@ -138,6 +151,30 @@ impl Engine {
     /// What happened to every packet and byte so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    fn content(&mut self, content: Result<Content<'_>, NoSegment>, time_ns: u64, sink: &mut dyn Sink) {
+        match content {
+            Ok(Content::Segment(segment)) => self.segment(&segment, time_ns, sink),
+            Ok(Content::Fragment(fragment)) => self.fragment(&fragment, time_ns, sink),
+            Err(NoSegment::NotTcp) => self.counters.packets_not_tcp += 1,
+            Err(NoSegment::UnknownLink) => self.counters.packets_unknown_link += 1,
+            Err(NoSegment::Malformed) => self.counters.packets_malformed += 1,
+            Err(NoSegment::Truncated) => self.counters.packets_truncated += 1,
+            Err(NoSegment::TooDeep) => self.counters.packets_too_deep += 1,
+        }
+    }
+
+    /// A fragment may complete a datagram, and that may be a fragment of another one, as deep as headers are read.
+    #[cold]
+    fn fragment(&mut self, fragment: &Fragment<'_>, time_ns: u64, sink: &mut dyn Sink) {
+        let Engine { fragments, counters, limits, now_ns, .. } = self;
+        let Some(Datagram { addresses, protocol, payload, headers_left }) =
+            fragments.add(fragment, *now_ns, limits, counters)
+        else {
+            return;
+        };
+        self.content(packet::parse_payload(addresses, protocol, &payload, headers_left), time_ns, sink);
     }
 
     fn segment(&mut self, segment: &Segment<'_>, time_ns: u64, sink: &mut dyn Sink) {
@@ -204,6 +241,7 @@ impl Engine {
                 return self.untracked(key, end, segment, time_ns, sink);
             }
         }
+        self.counters.packets_late += 1;
         self.count_packet(ignored);
     }
 

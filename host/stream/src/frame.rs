@@ -11,10 +11,10 @@ pub(crate) enum NoSegment {
     UnknownLink,
     /// A header contradicts itself.
     Malformed,
-    /// The snaplen cut a header.
+    /// The snaplen cut a header, or a fragment.
     Truncated,
-    /// An IP fragment.
-    Fragment,
+    /// More headers one in the other than are read.
+    TooDeep,
 }
 
 /// What is left of a packet: the bytes captured and the length they had on the wire.
@@ -46,6 +46,11 @@ impl<'a> Frame<'a> {
         self.bytes = rest;
         self.wire_len -= length;
         Ok(head)
+    }
+
+    /// The next `N` bytes, which stay.
+    pub(crate) fn peek<const N: usize>(&self) -> Result<&'a [u8; N], NoSegment> {
+        self.bytes.first_chunk::<N>().ok_or(self.short_of(N))
     }
 
     /// The rest is as long as its header says: padding behind is dropped, what is missing was cut off.

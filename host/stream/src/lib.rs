@@ -4,12 +4,14 @@
 //! gaps where bytes will never come, ends. In-order payload is handed on as a slice of the packet, without a copy.
 //!
 //! ```text
-//! packet ─> link ─> ip ─> tcp ─> table ─> tracked ─> delivery ─> Sink
-//!                                             (one stream and one assembler a side)
+//! packet ─> link, ip, tunnel ─> tcp ─> table ─> tracked ─> delivery ─> Sink
+//!                └─> fragments ─^               (one stream and one assembler a side)
 //! ```
 //!
-//! - Checksums are not verified: offloading makes those of a capture wrong. IP fragments are counted, not put together.
-//! - Where segments overlap, the first byte captured for a position counts.
+//! - Checksums are not verified: offloading makes those of a capture wrong.
+//! - Where segments overlap, the first byte captured for a position counts. Where fragments do, their datagram is
+//!   dropped (see `fragments`).
+//! - Urgent data stays in the stream where it was sent (RFC 6093, section 2.2: TCP has no data out of band).
 //! - When a hole becomes a gap, and how the two sides stay in order, is written down in `delivery`; what opens, closes
 //!   and replaces a connection in `tracked`.
 //! - A closed connection is remembered for [`Limits::close_timeout_ns`] after its last retransmission, so that those
@@ -24,18 +26,23 @@ mod connection;
 mod counters;
 mod delivery;
 mod engine;
+mod facts;
+mod fragments;
 mod frame;
 mod ip;
 mod limits;
 mod link;
+mod packet;
 mod seq;
 mod stream;
 mod table;
 mod tcp;
 mod tracked;
+mod tunnel;
 
 pub use connection::{CloseReason, Closed, Connection, ConnectionId, Endpoint, OpenedBy, Side};
 pub use counters::Counters;
 pub use engine::{Chunk, Engine, Gap, GapReason, Packet, Sink};
+pub use facts::{Facts, SideFacts};
 pub use limits::Limits;
 pub use link::LinkType;

@@ -19,8 +19,13 @@ pub struct Limits {
     pub idle_timeout_ns: u64,
     /// The same for a connection of which only SYNs were seen, ns.
     pub handshake_timeout_ns: u64,
-    /// The same for a connection that was closed (late retransmissions still find it), ns.
+    /// How long a closed connection is remembered, so that retransmissions are not taken for a new one: packet time
+    /// since the close, or since the last retransmission after it, ns.
     pub close_timeout_ns: u64,
+    /// IP fragments kept in all, with what their entries take. Beyond, the oldest datagram is given up.
+    pub fragment_buffer_bytes: u32,
+    /// Packet time after which a datagram is given up whose fragments have not all come, ns.
+    pub fragment_timeout_ns: u64,
 }
 
 impl Default for Limits {
@@ -34,6 +39,8 @@ impl Default for Limits {
             idle_timeout_ns: 600_000_000_000,
             handshake_timeout_ns: 10_000_000_000,
             close_timeout_ns: 2_000_000_000,
+            fragment_buffer_bytes: 1 << 20,
+            fragment_timeout_ns: 5_000_000_000,
         }
     }
 }

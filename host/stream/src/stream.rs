@@ -3,6 +3,7 @@
 //! Pure bookkeeping: nothing is handed on from here (see `delivery`).
 
 use crate::assembler::Assembler;
+use crate::facts::{SideFacts, Tally};
 use crate::seq::Seq;
 use crate::tcp::Segment;
 
@@ -25,8 +26,6 @@ const NO_FIN: u64 = u64::MAX;
 pub(crate) struct Stream {
     /// All before this stream position was handed on, skipped or declared lost.
     pub(crate) position: u64,
-    /// What the consumer knows as position 0: more than 0 where the first bytes announced in midstream never came.
-    pub(crate) base: u64,
     /// The receiver has all before this position, as far as it said.
     pub(crate) acked: u64,
     /// Bytes before this position are not wanted.
@@ -35,17 +34,23 @@ pub(crate) struct Stream {
     fin: u64,
     /// What waits behind a hole; `None` when nothing does.
     pub(crate) waiting: Option<Box<Assembler>>,
+    /// What the consumer knows as position 0: more than 0 where the first bytes announced in midstream never came.
+    base: u32,
+    /// Segments of this side; stays at its maximum.
+    packets: u32,
     /// Sequence number at `position`.
     next: Seq,
-    /// End of the last segment that was implausibly far away.
-    strange: Option<Seq>,
-    /// The window that this side last advertised, in bytes.
+    /// End of the last segment that was implausibly far away; of no meaning unless `strayed`.
+    strange: Seq,
+    /// The window that this side last advertised, in bytes; [`MIN_WINDOW`] before.
     window: u32,
     window_scale: u8,
     /// How well `next` is known.
     pub(crate) origin: Origin,
     /// The FIN was reached in order.
     pub(crate) ended: bool,
+    /// The last segment with payload was implausibly far away.
+    strayed: bool,
 }
 
 /// How the sequence number of position 0 was learnt.
@@ -64,17 +69,19 @@ impl Stream {
     pub(crate) fn new() -> Stream {
         Stream {
             position: 0,
-            base: 0,
             acked: 0,
             skip_until: 0,
             fin: NO_FIN,
             waiting: None,
+            base: 0,
+            packets: 0,
             next: Seq(0),
-            strange: None,
-            window: 0,
+            strange: Seq(0),
+            window: MIN_WINDOW,
             window_scale: USUAL_WINDOW_SCALE,
             origin: Origin::Unknown,
             ended: false,
+            strayed: false,
         }
     }
 
@@ -112,7 +119,7 @@ impl Stream {
         let begins = self.origin == Origin::Guessed && self.position == 0;
         if begins {
             self.advance(end);
-            self.base = end;
+            self.base = u32::try_from(end).unwrap_or(u32::MAX); // always fits: it is a distance of sequence numbers
             if self.skip_until > 0 {
                 self.skip_until = self.skip_until.saturating_add(end);
             }
@@ -122,7 +129,12 @@ impl Stream {
 
     /// The position as the consumer knows it.
     pub(crate) fn told_position(&self) -> u64 {
-        self.position - self.base
+        self.position - u64::from(self.base)
+    }
+
+    /// A position that the consumer knows, as one of the stream.
+    pub(crate) fn own_position(&self, told: u64) -> u64 {
+        told.saturating_add(self.base.into())
     }
 
     /// The receiver acknowledged all before the hole, maybe some of it, but not its end: it wants the rest, too.
@@ -158,7 +170,7 @@ impl Stream {
     }
 
     /// The end of the farthest byte seen.
-    fn seen_end(&self) -> u64 {
+    pub(crate) fn seen_end(&self) -> u64 {
         self.waiting.as_ref().and_then(|waiting| waiting.back_end()).unwrap_or(self.position)
     }
 
@@ -168,6 +180,11 @@ impl Stream {
             Some(waiting) => waiting.front_start(),
             None => self.fin().filter(|&fin| fin > self.position),
         }
+    }
+
+    /// Since when something has waited behind the hole at `position`.
+    pub(crate) fn hole_since_ns(&self) -> Option<u64> {
+        self.waiting.as_ref()?.hole_since_ns()
     }
 
     /// Up to where bytes are missing because the other side acknowledged more than was seen, whether or not something
@@ -188,8 +205,9 @@ impl Stream {
         if seq == end {
             return false;
         }
-        let follows = self.strange == Some(seq) && self.fin == NO_FIN;
-        self.strange = if follows { None } else { Some(end) };
+        let follows = self.strayed && self.strange == seq && self.fin == NO_FIN;
+        self.strayed = !follows;
+        self.strange = end;
         follows
     }
 
@@ -198,14 +216,16 @@ impl Stream {
         seq.forward_from(self.next)
     }
 
-    /// Notes the window that this side advertised, and the scale if it did so in a SYN.
-    pub(crate) fn set_window(&mut self, segment: &Segment<'_>) {
+    /// Notes the window that this side advertised, and the scale if it did so in a SYN. True when it closed by this.
+    pub(crate) fn set_window(&mut self, segment: &Segment<'_>) -> bool {
+        let open = self.window != 0;
         if segment.syn {
             self.window_scale = segment.window_scale.unwrap_or(0);
             self.window = u32::from(segment.window); // never scaled in a SYN: RFC 7323, section 2.2
         } else {
             self.window = u32::from(segment.window) << self.window_scale;
         }
+        open && self.window == 0 && !segment.syn
     }
 
     /// Would the receiver, which advertises `window`, take a RST of this side at `seq` (RFC 9293, section 3.10.7.4)?
@@ -220,5 +240,25 @@ impl Stream {
     /// The window that this side last advertised.
     pub(crate) fn window(&self) -> u32 {
         self.window
+    }
+
+    pub(crate) fn note_packet(&mut self) {
+        self.packets = self.packets.saturating_add(1);
+    }
+
+    /// With what was noted as it happened; whether its SYN was seen is for the caller to say.
+    pub(crate) fn facts(&self, tally: &Tally) -> SideFacts {
+        SideFacts {
+            packets: self.packets,
+            payload_bytes: self.told_position() - tally.unseen_bytes + tally.retransmitted_bytes,
+            retransmitted_segments: tally.retransmitted_segments,
+            retransmitted_bytes: tally.retransmitted_bytes,
+            out_of_order_segments: tally.out_of_order_segments,
+            zero_windows: tally.zero_windows,
+            gaps: tally.gaps,
+            gap_bytes: tally.gap_bytes,
+            syn: false,
+            fin: self.ended || self.fin != NO_FIN,
+        }
     }
 }

@@ -20,6 +20,8 @@ use crate::tracked::Tracked;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
+/// Not in the list of those with holes.
+const NO_HOLE: u64 = u64::MAX;
 /// The slab grows by an eighth, at least by this: doubling would waste up to half of the memory.
 const MIN_GROWTH: usize = 64;
 
@@ -133,16 +135,18 @@ pub(crate) enum Due {
     Hole(u32),
 }
 
+/// `repr(C)`: what every packet needs lies side by side, also within [`Tracked`].
 #[derive(Debug)]
+#[repr(C)]
 struct Slot {
-    tracked: Tracked,
-    life: Life,
+    hole_node: Node,
+    /// Engine time at which it came into the list of those with holes, or [`NO_HOLE`].
+    hole_ns: u64,
     /// Engine time of the last packet that counts for expiry.
     last_ns: u64,
     life_node: Node,
-    /// Engine time at which it came into the list of those with holes.
-    hole_ns: Option<u64>,
-    hole_node: Node,
+    life: Life,
+    tracked: Tracked,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -229,7 +233,7 @@ impl Table {
         let tracked = make(id);
         let hash = self.hasher.hash_one(tracked.key);
         let life = Life::HalfOpen;
-        let slot = Slot { tracked, life, last_ns: now_ns, life_node: ALONE, hole_ns: None, hole_node: ALONE };
+        let slot = Slot { tracked, life, last_ns: now_ns, life_node: ALONE, hole_ns: NO_HOLE, hole_node: ALONE };
         if let Some(vacant) = self.slots.get_mut(id.index as usize) {
             *vacant = Some(slot);
         }
@@ -287,16 +291,13 @@ impl Table {
     /// Notes whether a connection has a hole, and since when.
     pub(crate) fn set_hole(&mut self, index: u32, hole: bool, now_ns: u64, timeout_ns: u64) {
         let Some(slot) = self.slot_mut(index) else { return };
-        match (slot.hole_ns, hole) {
-            (None, true) => {
-                slot.hole_ns = Some(now_ns);
-                self.push_back(Chain::Hole, index, now_ns.saturating_add(timeout_ns));
-            }
-            (Some(_), false) => {
-                slot.hole_ns = None;
-                self.unlink(Chain::Hole, index);
-            }
-            _ => {}
+        let listed = slot.hole_ns != NO_HOLE;
+        if hole && !listed {
+            slot.hole_ns = now_ns.min(NO_HOLE - 1);
+            self.push_back(Chain::Hole, index, now_ns.saturating_add(timeout_ns));
+        } else if listed && !hole {
+            slot.hole_ns = NO_HOLE;
+            self.unlink(Chain::Hole, index);
         }
     }
 
@@ -321,8 +322,8 @@ impl Table {
             next_due_ns = next_due_ns.min(due_ns);
         }
         let head = self.with_hole.head;
-        if let Some(since_ns) = self.slot(head).and_then(|slot| slot.hole_ns) {
-            let due_ns = since_ns.saturating_add(limits.gap_timeout_ns);
+        if let Some(slot) = self.slot(head) {
+            let due_ns = slot.hole_ns.saturating_add(limits.gap_timeout_ns);
             if due_ns <= now_ns {
                 return Some(Due::Hole(head));
             }

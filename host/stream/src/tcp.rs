@@ -1,8 +1,7 @@
-//! From a captured packet to a TCP segment (RFC 9293, section 3.1). No checksum is verified (see `ip`).
+//! TCP segments (RFC 9293, section 3.1). No checksum is verified (see `ip`).
 
-use crate::engine::Packet;
 use crate::frame::{Frame, NoSegment};
-use crate::ip::{self, Addresses};
+use crate::ip::Addresses;
 use crate::seq::Seq;
 
 const FIN: u8 = 0x01;
@@ -34,11 +33,9 @@ pub(crate) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// The TCP segment in `packet`, or why there is none.
-    pub(crate) fn parse(packet: &Packet<'a>) -> Result<Segment<'a>, NoSegment> {
-        let mut frame = Frame::new(packet.data, packet.original_len);
-        let version = packet.link_type.network(&mut frame)?;
-        let addresses = ip::addresses(version, &mut frame)?;
+    /// The segment that is all of `frame`.
+    #[inline(always)]
+    pub(crate) fn parse(addresses: Addresses, frame: &mut Frame<'a>) -> Result<Segment<'a>, NoSegment> {
         let &[sp0, sp1, dp0, dp1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, _, _, _, _] =
             frame.take::<20>()?;
         let Some(options_len) = (usize::from(offset >> 4) * 4).checked_sub(20) else {

@@ -17,11 +17,14 @@
 use crate::connection::{CloseReason, Closed, Connection, ConnectionId, OpenedBy, Side};
 use crate::counters::Counters;
 use crate::engine::Sink;
+use crate::facts::{Facts, SideFacts, Tally};
 use crate::limits::Limits;
-use crate::seq::Seq;
 use crate::stream::{Origin, PLAUSIBLE_DISTANCE, Stream};
 use crate::table::{End, Key};
 use crate::tcp::Segment;
+
+/// The time of what was not seen.
+const NEVER: u64 = u64::MAX;
 
 /// What a connection needs to report, and the time of the packet at hand.
 pub(crate) struct Emit<'e> {
@@ -33,13 +36,13 @@ pub(crate) struct Emit<'e> {
     pub(crate) time_ns: u64,
 }
 
-/// A connection and its two streams.
+/// A connection and its two streams. `repr(C)`: what every packet needs comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Tracked {
-    pub(crate) id: ConnectionId,
     pub(crate) key: Key,
+    pub(crate) id: ConnectionId,
     a: End,
-    start_ns: u64,
     opened_by: OpenedBy,
     /// The sink knows it.
     opened: bool,
@@ -48,7 +51,19 @@ pub(crate) struct Tracked {
     established: bool,
     /// A segment other than a SYN came from A, from B.
     spoke: [bool; 2],
+    /// A SYN came from A, from B.
+    syns: [bool; 2],
+    /// Its first packet was a SYN without acknowledgement.
+    begun_by_syn: bool,
+    /// Greatest capture time of its packets.
+    last_ns: u64,
     pub(crate) streams: [Stream; 2],
+    start_ns: u64,
+    /// B's first SYN-ACK, or [`NEVER`].
+    syn_ack_ns: u64,
+    /// A's first segment behind it, or [`NEVER`].
+    ack_ns: u64,
+    tallies: [Tally; 2],
 }
 
 /// What a segment did to its connection.
@@ -75,18 +90,24 @@ impl Tracked {
     /// A connection that begins with a segment from `sender`, which is to be given to [`Tracked::segment`] next.
     pub(crate) fn new(id: ConnectionId, key: Key, sender: End, segment: &Segment<'_>, start_ns: u64) -> Tracked {
         Tracked {
-            id,
             key,
+            id,
             // The receiver of a SYN-ACK opened the connection.
             a: if segment.syn && segment.ack.is_some() { sender.other() } else { sender },
-            start_ns,
             opened_by: if segment.syn { OpenedBy::Handshake } else { OpenedBy::Midstream },
             opened: false,
             ignored: false,
             closed: None,
             established: false,
             spoke: [false; 2],
+            syns: [false; 2],
+            begun_by_syn: segment.syn && segment.ack.is_none(),
+            last_ns: start_ns,
             streams: [Stream::new(), Stream::new()],
+            start_ns,
+            syn_ack_ns: NEVER,
+            ack_ns: NEVER,
+            tallies: [Tally::default(), Tally::default()],
         }
     }
 
@@ -104,6 +125,14 @@ impl Tracked {
 
     pub(crate) fn stream_mut(&mut self, side: Side) -> &mut Stream {
         let [a, b] = &mut self.streams;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+
+    pub(crate) fn tally_mut(&mut self, side: Side) -> &mut Tally {
+        let [a, b] = &mut self.tallies;
         match side {
             Side::A => a,
             Side::B => b,
@@ -131,15 +160,20 @@ impl Tracked {
     /// Takes a segment of a connection that is not closed. Counts the payload, not the packet; nothing at all if the
     /// verdict is [`Verdict::Anew`].
     pub(crate) fn segment(&mut self, end: End, segment: &Segment<'_>, emit: &mut Emit<'_>) -> Verdict {
-        if segment.syn && !segment.rst && !self.handshake(self.side(end), segment) {
-            return Verdict::Anew;
+        if segment.syn && !segment.rst {
+            if !self.handshake(self.side(end), segment) {
+                return Verdict::Anew;
+            }
+            self.note_syn(self.side(end), segment, emit.time_ns);
         }
         let side = self.side(end);
+        self.last_ns = self.last_ns.max(emit.time_ns);
+        self.stream_mut(side).note_packet();
         if segment.rst {
             return self.reset(side, segment, emit);
         }
         self.learn_origins(side, segment);
-        self.note_progress(side, segment);
+        self.note_progress(side, segment, emit.time_ns);
         if self.ignored {
             return self.pass_over(side, segment, emit);
         }
@@ -158,7 +192,8 @@ impl Tracked {
         if segment.syn && !segment.rst {
             let repeated = stream.origin != Origin::Unknown && stream.first() == segment.seq;
             // A refused connection may be tried again with the same number.
-            if !repeated || self.closed == Some(CloseReason::Reset) && segment.ack.is_none() {
+            let reset = matches!(self.closed, Some(CloseReason::Reset(_) | CloseReason::Refused));
+            if !repeated || reset && segment.ack.is_none() {
                 return LateSegment::Anew;
             }
         }
@@ -177,8 +212,13 @@ impl Tracked {
     /// The consumer wants no more of it.
     pub(crate) fn ignore(&mut self, counters: &mut Counters, waiting_cost: &mut u64) {
         self.ignored = true;
-        for stream in &mut self.streams {
+        for (stream, tally) in self.streams.iter_mut().zip(&mut self.tallies) {
+            let seen_end = stream.seen_end();
             if let Some(waiting) = stream.waiting.take() {
+                // As the packets that follow do, see `pass_over`.
+                let passed = seen_end - stream.position;
+                tally.unseen_bytes += passed - waiting.covered();
+                stream.advance(passed);
                 counters.bytes_buffered -= waiting.bytes();
                 counters.bytes_abandoned += waiting.bytes();
                 *waiting_cost -= waiting.cost();
@@ -189,7 +229,7 @@ impl Tracked {
     /// Advances a side past bytes that the consumer does not want.
     pub(crate) fn skip_to(&mut self, side: Side, position: u64, counters: &mut Counters, waiting_cost: &mut u64) {
         let stream = self.stream_mut(side);
-        let position = position.saturating_add(stream.base);
+        let position = stream.own_position(position);
         stream.skip_until = stream.skip_until.max(position);
         if let Some(waiting) = &mut stream.waiting {
             let cost = waiting.cost();
@@ -200,7 +240,7 @@ impl Tracked {
         }
     }
 
-    /// Ends it: hands on what waits, then tells the sink if it knows the connection.
+    /// Ends it: hands on what waits, then tells the sink.
     pub(crate) fn close(&mut self, reason: CloseReason, emit: &mut Emit<'_>) {
         if self.closed.is_some() {
             return;
@@ -210,9 +250,7 @@ impl Tracked {
         }
         self.closed = Some(reason);
         emit.counters.connections -= 1;
-        if self.opened {
-            emit.sink.closed(self.id, Closed { reason, time_ns: emit.time_ns });
-        }
+        emit.sink.closed(&self.connection(), &Closed { reason, time_ns: emit.time_ns, facts: self.facts() });
     }
 
     /// Tells the sink of the connection, once. An end that was reached before is told now.
@@ -221,17 +259,33 @@ impl Tracked {
             return;
         }
         self.opened = true;
-        emit.sink.opened(&Connection {
+        emit.sink.opened(&self.connection());
+        for side in [Side::A, Side::B] {
+            if self.stream(side).ended {
+                emit.sink.end(self.id, side, self.stream(side).told_position(), emit.time_ns);
+            }
+        }
+    }
+
+    fn connection(&self) -> Connection {
+        Connection {
             id: self.id,
             a: self.key.endpoint(self.a),
             b: self.key.endpoint(self.a.other()),
             opened_by: self.opened_by,
             start_ns: self.start_ns,
-        });
-        for side in [Side::A, Side::B] {
-            if self.stream(side).ended {
-                emit.sink.end(self.id, side, self.stream(side).told_position(), emit.time_ns);
-            }
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let between = |from_ns: u64, to_ns: u64| if to_ns == NEVER { None } else { to_ns.checked_sub(from_ns) };
+        let ([a, b], [tally_a, tally_b], [syn_a, syn_b]) = (&self.streams, &self.tallies, self.syns);
+        Facts {
+            last_ns: self.last_ns,
+            syn_to_syn_ack_ns: between(self.start_ns, self.syn_ack_ns).filter(|_| self.begun_by_syn),
+            syn_ack_to_ack_ns: between(self.syn_ack_ns, self.ack_ns),
+            a: SideFacts { syn: syn_a, ..a.facts(tally_a) },
+            b: SideFacts { syn: syn_b, ..b.facts(tally_b) },
         }
     }
 
@@ -260,14 +314,19 @@ impl Tracked {
             let offset = other.offset(ack);
             other.origin == Origin::Unknown || (offset <= 0 && offset + (other.position.min(1 << 32) as i64) >= 0)
         });
+        // In a split handshake B acknowledges the SYN first, and then sends its own.
+        let split = segment.ack.is_none()
+            && own.origin == Origin::Guessed
+            && own.untouched()
+            && self.opened_by == OpenedBy::Handshake;
         let simultaneous = segment.ack.is_none()
             && own.origin == Origin::Unknown
             && (other.origin == Origin::Unknown || (self.opened_by == OpenedBy::Handshake && !self.established));
-        if !(repeated || simultaneous || answers) {
+        if !(repeated || simultaneous || split || answers) {
             return false;
         }
         if !repeated {
-            if own.origin != Origin::Unknown && (self.established || !own.untouched()) {
+            if own.origin != Origin::Unknown && !split && (self.established || !own.untouched()) {
                 return true; // an answer to the SYN that lost against another one
             }
             // SYN proxies and anycast answer one SYN with several numbers; the last one before the handshake is over
@@ -290,9 +349,38 @@ impl Tracked {
                 self.a = self.a.other();
                 self.streams.swap(0, 1);
                 self.spoke.swap(0, 1);
+                self.syns.swap(0, 1);
+                self.tallies.swap(0, 1);
             }
         }
         true
+    }
+
+    /// Notes the SYN of a handshake that was taken, when it came, and whether it came before.
+    fn note_syn(&mut self, side: Side, segment: &Segment<'_>, time_ns: u64) {
+        if self.stream(side).first() != segment.seq {
+            return; // an answer that was not taken
+        }
+        let [a, b] = &mut self.syns;
+        let again = match (side, segment.ack) {
+            (Side::A, None) => std::mem::replace(a, true),
+            (Side::B, Some(_)) => {
+                let again = self.syn_ack_ns != NEVER;
+                self.syn_ack_ns = self.syn_ack_ns.min(time_ns);
+                *b = true;
+                again
+            }
+            // Both opened at once: each side answers with its own SYN, once more.
+            (Side::A, Some(_)) => {
+                *a = true;
+                false
+            }
+            (Side::B, None) => std::mem::replace(b, true),
+        };
+        // Payload on it is looked at by `receive`.
+        if again && segment.payload_len() == 0 {
+            self.tally_mut(side).note_retransmission(0);
+        }
     }
 
     fn learn_origins(&mut self, side: Side, segment: &Segment<'_>) {
@@ -312,12 +400,17 @@ impl Tracked {
         }
     }
 
-    fn note_progress(&mut self, side: Side, segment: &Segment<'_>) {
+    fn note_progress(&mut self, side: Side, segment: &Segment<'_>, time_ns: u64) {
         if segment.syn {
             return;
         }
-        self.stream_mut(side).set_window(segment);
+        if self.stream_mut(side).set_window(segment) {
+            self.tally_mut(side).note_zero_window();
+        }
         if !self.established {
+            if side == Side::A && self.syn_ack_ns != NEVER {
+                self.ack_ns = self.ack_ns.min(time_ns);
+            }
             let [a, b] = &mut self.spoke;
             *(if side == Side::A { a } else { b }) = true;
             self.established = match self.opened_by {
@@ -335,22 +428,41 @@ impl Tracked {
         let (own, other) = (self.stream(side), self.stream(side.other()));
         // The answer to a SYN has no sequence number of its own, it acknowledges the SYN.
         let refuses = !self.established && segment.ack.is_some_and(|ack| other.offset(ack) == 0);
-        let taken = refuses || own.origin != Origin::Unknown && own.takes_reset_at(segment.seq, other.window());
+        let own_seen = own.origin != Origin::Unknown;
+        let taken = refuses || own_seen && own.takes_reset_at(segment.seq, other.window());
         if taken && let Some(ack) = segment.ack {
             self.stream_mut(side.other()).acknowledge(ack);
         }
-        if taken { Verdict::Over(CloseReason::Reset) } else { Verdict::Open }
+        match taken {
+            true if refuses && !own_seen && self.opened_by == OpenedBy::Handshake => {
+                Verdict::Over(CloseReason::Refused)
+            }
+            true => Verdict::Over(CloseReason::Reset(side)),
+            false => Verdict::Open,
+        }
     }
 
     /// A segment of an ignored connection: only the sequence number and the FINs are followed.
     fn pass_over(&mut self, side: Side, segment: &Segment<'_>, emit: &mut Emit<'_>) -> Verdict {
         emit.counters.bytes_ignored += segment.payload.len() as u64;
-        let end: Seq = segment.seq.after(segment.payload_len());
+        let length = segment.payload_len();
         let stream = self.stream_mut(side);
-        let offset = stream.offset(end);
-        if (0..=PLAUSIBLE_DISTANCE).contains(&offset) {
-            stream.advance(offset.unsigned_abs());
+        let offset = stream.offset(segment.seq.after(length));
+        if offset.abs() > PLAUSIBLE_DISTANCE {
+            return Verdict::Open;
+        }
+        let ahead = offset.max(0).unsigned_abs();
+        let new = length.min(ahead);
+        let probe = length == 1 && offset == 0;
+        let fin_again = segment.fin && stream.ended;
+        if offset >= 0 {
+            stream.advance(ahead);
             stream.ended |= segment.fin;
+        }
+        let tally = self.tally_mut(side);
+        tally.unseen_bytes += ahead - new;
+        if (new < length && !probe) || fin_again {
+            tally.note_retransmission(length - new);
         }
         if self.both_ended() { Verdict::Over(CloseReason::Finished) } else { Verdict::Open }
     }

@@ -54,6 +54,32 @@ fn both_sides_may_open_at_once() {
 }
 
 #[test]
+fn an_acknowledgement_may_come_before_the_second_syn() {
+    // The handshake in four steps of RFC 9293, section 3.5, and in five.
+    check(
+        &[a(-1).syn(), b(-1).ack(0), b(-1).syn(), a(0).data("x").ack(0), b(0).data("y").ack(1)],
+        &["opened Handshake by 40000", "A 0 x", "B 0 y"],
+    );
+    check(
+        &[
+            a(-1).syn(),
+            b(-1).ack(0),
+            b(-1).syn(),
+            a(-1).syn().ack(0),
+            b(0).ack(0),
+            a(0).data("x").ack(0),
+            b(0).data("y"),
+        ],
+        &["opened Handshake by 40000", "A 0 x", "B 0 y"],
+    );
+    // Its number may be any.
+    check(
+        &[a(-1).syn(), b(900).ack(0), b(-1).syn(), a(0).data("x").ack(0), b(0).data("y").ack(1)],
+        &["opened Handshake by 40000", "A 0 x", "B 0 y"],
+    );
+}
+
+#[test]
 fn a_syn_proxy_may_change_its_number() {
     check(&[a(-1).syn(), b(-1).shift(999).syn().ack(0), b(-1).syn().ack(0), b(0).data("x").ack(0)], &[OPENED, "B 0 x"]);
 }
@@ -110,7 +136,7 @@ fn late_retransmissions_find_the_closed_connection() {
 #[test]
 fn a_closed_connection_is_forgotten_after_its_timeout() {
     let mut run = Run::new(Limits::default());
-    run.send(&[a(-1).syn(), a(0).data("q"), a(1).rst().at(10 * SECOND)]).tells(&[OPENED, "A 0 q", "closed Reset"]);
+    run.send(&[a(-1).syn(), a(0).data("q"), a(1).rst().at(10 * SECOND)]).tells(&[OPENED, "A 0 q", "closed Reset(A)"]);
     run.send(&[a(0).data("q").at(11 * SECOND), a(0).data("q").at(12 * SECOND)]).tells(&[]);
     run.send(&[a(0).data("q").at(14 * SECOND)]).tells(&["opened Midstream by 40000", "A 0 q"]);
 }
@@ -119,7 +145,7 @@ fn a_closed_connection_is_forgotten_after_its_timeout() {
 fn a_reset_hands_on_what_waits_first() {
     let mut run = Run::new(Limits::default());
     run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("ab").ack(0), a(4).data("ef").ack(0), b(0).rst()]);
-    run.tells(&[OPENED, "A 0 ab", "A 2 gap 2 ConnectionEnd", "A 4 ef", "closed Reset"]);
+    run.tells(&[OPENED, "A 0 ab", "A 2 gap 2 ConnectionEnd", "A 4 ef", "closed Reset(B)"]);
     run.send(&[a(6).data("late").ack(0)]).tells(&[]).finish();
     assert_eq!(run.engine.counters().bytes_out_of_window, 4);
 }
@@ -137,14 +163,14 @@ fn a_reset_outside_the_window_is_not_believed() {
             a(2).data("cd").ack(0),
             a(60_000).rst(),
         ],
-        &[OPENED, "A 0 ab", "A 2 cd", "closed Reset"],
+        &[OPENED, "A 0 ab", "A 2 cd", "closed Reset(A)"],
     );
 }
 
 #[test]
 fn the_text_of_a_reset_is_not_payload() {
     let mut run = Run::new(Limits::default());
-    run.send(&[a(-1).syn(), a(0).data("ab"), a(2).data("go away").rst()]).tells(&[OPENED, "A 0 ab", "closed Reset"]);
+    run.send(&[a(-1).syn(), a(0).data("ab"), a(2).data("go away").rst()]).tells(&[OPENED, "A 0 ab", "closed Reset(A)"]);
     assert_eq!(run.engine.counters().bytes_out_of_window, 7);
 }
 

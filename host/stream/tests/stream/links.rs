@@ -1,4 +1,4 @@
-//! Link and IP headers, and the fate of packets that hold no TCP segment.
+//! Link and IP headers, tunnels, and the fate of packets that hold no TCP segment.
 
 use podtap_stream::{Counters, Engine, Limits, LinkType, Packet};
 
@@ -7,12 +7,13 @@ use crate::wire::{a, ipv4, ipv6};
 
 /// What a packet counts as besides `packets`.
 #[derive(Debug, PartialEq)]
-enum Fate {
+pub(crate) enum Fate {
     Tracked,
     NotTcp,
     UnknownLink,
     Malformed,
     Truncated,
+    TooDeep,
     Fragment,
 }
 
@@ -28,6 +29,7 @@ fn check(link_type: LinkType, data: &[u8], original_len: usize, expected: Fate) 
         packets_unknown_link,
         packets_malformed,
         packets_truncated,
+        packets_too_deep,
         packets_fragment,
         ..
     } = *counters;
@@ -37,6 +39,7 @@ fn check(link_type: LinkType, data: &[u8], original_len: usize, expected: Fate) 
         (packets_unknown_link, Fate::UnknownLink),
         (packets_malformed, Fate::Malformed),
         (packets_truncated, Fate::Truncated),
+        (packets_too_deep, Fate::TooDeep),
         (packets_fragment, Fate::Fragment),
     ];
     let fate = fates.into_iter().find(|(count, _)| *count == 1).map(|(_, fate)| fate);
@@ -47,23 +50,23 @@ fn check(link_type: LinkType, data: &[u8], original_len: usize, expected: Fate) 
 }
 
 #[track_caller]
-fn check_whole(link_type: LinkType, data: &[u8], expected: Fate) {
+pub(crate) fn check_whole(link_type: LinkType, data: &[u8], expected: Fate) {
     check(link_type, data, data.len(), expected);
 }
 
-fn tcp() -> Vec<u8> {
+pub(crate) fn tcp() -> Vec<u8> {
     a(0).data("payload").ack(0).tcp_bytes()
 }
 
-fn v4() -> Vec<u8> {
+pub(crate) fn v4() -> Vec<u8> {
     a(0).data("payload").ack(0).ip_bytes()
 }
 
-fn v6() -> Vec<u8> {
+pub(crate) fn v6() -> Vec<u8> {
     ipv6(6, &tcp())
 }
 
-fn ethernet(header: &[u8], ip: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(header: &[u8], ip: &[u8]) -> Vec<u8> {
     [&[2; 12][..], header, ip].concat()
 }
 
@@ -75,10 +78,18 @@ fn every_number_has_its_link_type() {
         (12, LinkType::Raw),
         (14, LinkType::Raw),
         (101, LinkType::Raw),
+        (9, LinkType::Ppp),
+        (50, LinkType::Ppp),
+        (51, LinkType::PppEther),
+        (104, LinkType::CiscoHdlc),
         (108, LinkType::Loop),
         (113, LinkType::LinuxSll),
+        (166, LinkType::PppWithDirection),
+        (204, LinkType::PppWithDirection),
         (228, LinkType::Ipv4),
         (229, LinkType::Ipv6),
+        (239, LinkType::Nflog),
+        (258, LinkType::Pktap),
         (276, LinkType::LinuxSll2),
         (105, LinkType::Unknown(105)),
     ] {
@@ -92,10 +103,19 @@ fn ethernet_with_and_without_tags() {
     check_whole(LinkType::Ethernet, &ethernet(&[0x86, 0xdd], &v6()), Fate::Tracked);
     check_whole(LinkType::Ethernet, &ethernet(&[0x81, 0, 0, 7, 8, 0], &v4()), Fate::Tracked);
     check_whole(LinkType::Ethernet, &ethernet(&[0x88, 0xa8, 0, 7, 0x81, 0, 0, 9, 0x86, 0xdd], &v6()), Fate::Tracked);
-    check_whole(LinkType::Ethernet, &ethernet(&[0x81, 0, 0, 7].repeat(5), &v4()), Fate::Malformed);
+    check_whole(LinkType::Ethernet, &ethernet(&[0x81, 0, 0, 7].repeat(23), &v4()), Fate::TooDeep);
     check_whole(LinkType::Ethernet, &ethernet(&[8, 6], &[0; 28]), Fate::NotTcp);
     check_whole(LinkType::Ethernet, &ethernet(&[0, 80, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &v4()), Fate::Tracked);
     check_whole(LinkType::Ethernet, &ethernet(&[0, 39, 0x42, 0x42, 3], &[0; 35]), Fate::NotTcp);
+    check_whole(LinkType::Ethernet, &ethernet(&[0, 80, 0xaa, 0xaa, 3, 0, 0, 12, 8, 0], &v4()), Fate::NotTcp);
+    // 802.1Q with LLC; 802.1ah; VN-Tag.
+    check_whole(
+        LinkType::Ethernet,
+        &ethernet(&[0x81, 0, 0, 7, 0, 80, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &v4()),
+        Fate::Tracked,
+    );
+    check_whole(LinkType::Ethernet, &ethernet(&[0x88, 0xe7, 0, 0, 0, 1], &ethernet(&[8, 0], &v4())), Fate::Tracked);
+    check_whole(LinkType::Ethernet, &ethernet(&[0x89, 0x26, 0, 1, 0, 2, 8, 0], &v4()), Fate::Tracked);
 }
 
 #[test]
@@ -161,19 +181,92 @@ fn ipv6_extension_headers_are_passed_over() {
     check_whole(LinkType::Raw, &with(&[&[43], &[60, 0, 0, 0, 0, 0, 0, 0], &[6, 1], &[0; 14]]), Fate::Tracked);
     check_whole(LinkType::Raw, &with(&[&[51], &[6, 4], &[0; 22]]), Fate::Tracked);
     check_whole(LinkType::Raw, &with(&[&[44], &[6, 0, 0, 0, 0, 0, 0, 0]]), Fate::Tracked);
-    check_whole(LinkType::Raw, &with(&[&[44], &[6, 0, 0, 1, 0, 0, 0, 0]]), Fate::Fragment);
-    check_whole(LinkType::Raw, &with(&[&[44], &[6, 0, 0, 8, 0, 0, 0, 0]]), Fate::Fragment);
-    check_whole(LinkType::Raw, &with(&[&[60], &[60, 0, 0, 0, 0, 0, 0, 0].repeat(20)]), Fate::Malformed);
+    check_whole(LinkType::Raw, &with(&[&[60], &[60, 0, 0, 0, 0, 0, 0, 0].repeat(30)]), Fate::TooDeep);
     check_whole(LinkType::Raw, &with(&[&[0], &[6, 255, 0, 0, 0, 0, 0, 0]]), Fate::Malformed);
     check_whole(LinkType::Raw, &ipv6(58, &[0; 30]), Fate::NotTcp);
 }
 
 #[test]
-fn fragments_are_counted() {
-    check_whole(LinkType::Raw, &ipv4(6, 0x2000, [1; 4], [2; 4], &tcp()), Fate::Fragment);
-    check_whole(LinkType::Raw, &ipv4(6, 0x0010, [1; 4], [2; 4], &tcp()), Fate::Fragment);
+fn other_protocols_are_not_tcp() {
     check_whole(LinkType::Raw, &ipv4(6, 0x4000, [10, 0, 0, 1], [10, 0, 0, 2], &tcp()), Fate::Tracked);
     check_whole(LinkType::Raw, &ipv4(17, 0, [1; 4], [2; 4], &tcp()), Fate::NotTcp);
+    check_whole(
+        LinkType::Raw,
+        &ipv4(60, 0, [1; 4], [2; 4], &[&[6, 0, 0, 0, 0, 0, 0, 0], &tcp()[..]].concat()),
+        Fate::NotTcp,
+    );
+}
+
+#[test]
+fn ppp_in_all_its_framings() {
+    let ppp = |header: &[u8], protocol: &[u8], ip: &[u8]| [header, protocol, ip].concat();
+    for link_type in [LinkType::Ppp, LinkType::PppWithDirection] {
+        let direction: &[u8] = if link_type == LinkType::Ppp { &[] } else { &[1] };
+        let hdlc = [direction, &[0xff, 3]].concat();
+        check_whole(link_type, &ppp(&hdlc, &[0, 0x21], &v4()), Fate::Tracked);
+        check_whole(link_type, &ppp(&hdlc, &[0x21], &v4()), Fate::Tracked); // compressed protocol number
+        check_whole(link_type, &ppp(direction, &[0, 0x57], &v6()), Fate::Tracked);
+        check_whole(link_type, &ppp(direction, &[0x57], &v6()), Fate::Tracked);
+        check_whole(link_type, &ppp(&hdlc, &[0xc0, 0x21], &[1; 20]), Fate::NotTcp); // LCP
+        check_whole(link_type, &ppp(direction, &[0x0f, 0, 8, 0], &v4()), Fate::Tracked); // Cisco HDLC
+        check_whole(link_type, &ppp(&hdlc, &[0x02, 0x81, 0, 0, 0x11, 64], &v4()), Fate::Tracked); // MPLS
+    }
+    check_whole(LinkType::CiscoHdlc, &ppp(&[0x8f, 0], &[0x86, 0xdd], &v6()), Fate::Tracked);
+}
+
+#[test]
+fn pppoe() {
+    let session = |code: u8, ip: &[u8]| {
+        let length = (ip.len() as u16 + 2).to_be_bytes();
+        [&[0x11, code, 0, 9], &length[..], &[0, 0x21], ip, &[0; 5]].concat()
+    };
+    check_whole(LinkType::Ethernet, &ethernet(&[0x88, 0x64], &session(0, &v4())), Fate::Tracked);
+    check_whole(LinkType::PppEther, &session(0, &v4()), Fate::Tracked);
+    check_whole(LinkType::PppEther, &session(9, &v4()), Fate::NotTcp);
+    check_whole(LinkType::PppEther, &[&[0x21], &session(0, &v4())[1..]].concat(), Fate::Malformed);
+}
+
+#[test]
+fn mpls() {
+    let labels = |count: usize, below: &[u8]| {
+        let stack = [[0, 1, 0, 64].repeat(count - 1), vec![0, 2, 1, 64]].concat();
+        ethernet(&[0x88, 0x47], &[&stack[..], below].concat())
+    };
+    check_whole(LinkType::Ethernet, &labels(1, &v4()), Fate::Tracked);
+    check_whole(LinkType::Ethernet, &labels(3, &v6()), Fate::Tracked);
+    // Pseudowires, with a control word and without.
+    check_whole(LinkType::Ethernet, &labels(1, &[&[0; 4], &ethernet(&[8, 0], &v4())[..]].concat()), Fate::Tracked);
+    check_whole(LinkType::Ethernet, &labels(1, &ethernet(&[8, 0], &v4())), Fate::Tracked);
+    check_whole(LinkType::Ethernet, &labels(1, &[&[0xb2; 12][..], &[8, 0], &v4()].concat()), Fate::Tracked);
+    check_whole(LinkType::Ethernet, &labels(1, &[]), Fate::Malformed);
+    check_whole(LinkType::Ethernet, &labels(30, &v4()), Fate::TooDeep);
+}
+
+#[test]
+fn nflog() {
+    let prefix = |big_endian: bool| {
+        let number = |number: u16| if big_endian { number.to_be_bytes() } else { number.to_le_bytes() };
+        // An attribute of 5 bytes, padded to 8; then the payload.
+        let length = number(4 + v4().len() as u16);
+        [&[2, 0, 0, 5][..], &number(5), &number(10), &[0; 4], &length, &number(9), &v4()].concat()
+    };
+    check_whole(LinkType::Nflog, &prefix(false), Fate::Tracked);
+    check_whole(LinkType::Nflog, &prefix(true), Fate::Tracked);
+    check_whole(LinkType::Nflog, &[2, 0, 0, 5, 3, 0, 10, 0], Fate::Malformed);
+    check_whole(LinkType::Nflog, &[2, 1, 0, 5, 8, 0, 10, 0], Fate::NotTcp);
+    check_whole(LinkType::Nflog, &[2, 0, 0, 5, 4, 0, 10, 0], Fate::Malformed);
+}
+
+#[test]
+fn pktap() {
+    let header = |length: u8, kind: u8, link_type: u8| {
+        [&[length, 0, 0, 0, kind, 0, 0, 0, link_type, 0, 0, 0][..], &vec![7; usize::from(length.max(12)) - 12]].concat()
+    };
+    check_whole(LinkType::Pktap, &[header(108, 1, 1), ethernet(&[8, 0], &v4())].concat(), Fate::Tracked);
+    check_whole(LinkType::Pktap, &[header(108, 1, 0), vec![2, 0, 0, 0], v4()].concat(), Fate::Tracked);
+    check_whole(LinkType::Pktap, &[header(108, 2, 1), ethernet(&[8, 0], &v4())].concat(), Fate::NotTcp);
+    check_whole(LinkType::Pktap, &header(11, 1, 1), Fate::Malformed);
+    check_whole(LinkType::Pktap, &[&[12, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0], &v4()[..]].concat(), Fate::Malformed); // itself
 }
 
 #[test]

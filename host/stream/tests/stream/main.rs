@@ -1,5 +1,7 @@
 //! The engine through its public interface: packets in, chunks and gaps out.
 
+mod facts;
+mod fragments;
 mod lifecycle;
 mod limits;
 mod links;
@@ -7,4 +9,5 @@ mod model;
 mod reassembly;
 mod robustness;
 mod script;
+mod tunnels;
 mod wire;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podtap_stream::{Chunk, Closed, Connection, ConnectionId, Gap, GapReason, Limits, Side, Sink};
+use podtap_stream::{Chunk, Closed, Connection, ConnectionId, Facts, Gap, GapReason, Limits, Side, SideFacts, Sink};
 use proptest::prelude::*;
 
 use crate::robustness::cases;
@@ -18,7 +18,7 @@ enum Told {
 }
 
 #[derive(Debug, Default)]
-struct Story(Vec<Told>);
+struct Story(Vec<Told>, Option<Facts>);
 
 impl Story {
     fn data(&mut self, side: Side, position: u64, bytes: &[u8]) {
@@ -53,7 +53,9 @@ impl Sink for Story {
     fn end(&mut self, _: ConnectionId, side: Side, position: u64, _: u64) {
         self.0.push(Told::End(side, position));
     }
-    fn closed(&mut self, _: ConnectionId, _: Closed) {}
+    fn closed(&mut self, _: &Connection, closed: &Closed) {
+        assert!(self.1.replace(closed.facts).is_none());
+    }
 }
 
 #[derive(Debug, Default)]
@@ -65,9 +67,30 @@ struct Direction {
     skip_until: u64,
     fin: Option<u64>,
     ended: bool,
+    facts: SideFacts,
 }
 
 impl Direction {
+    /// What the facts say of payload: each byte of a segment within the stream was seen before, or was not.
+    fn note_payload(&mut self, segment: &Segment) {
+        let fin_again = segment.fin && self.fin.is_some();
+        let (start, end) = (segment.start, segment.start + segment.bytes.len() as u64);
+        let fin = if segment.fin && self.fin.is_none() { u64::MAX } else { self.fin.unwrap_or(u64::MAX) };
+        let within = (start..end).filter(|&position| position < self.position || position < fin);
+        let (again, new): (Vec<u64>, Vec<u64>) =
+            within.partition(|position| *position < self.position || self.seen.contains_key(position));
+        let facts = &mut self.facts;
+        facts.payload_bytes += new.len() as u64;
+        let probe = end - start == 1 && end == self.position && self.seen.is_empty();
+        if (!again.is_empty() && !probe) || fin_again {
+            facts.retransmitted_segments += 1;
+            facts.retransmitted_bytes += again.len() as u64;
+            facts.payload_bytes += again.len() as u64;
+        } else if !new.is_empty() && self.seen.last_key_value().is_some_and(|(last, _)| start < *last) {
+            facts.out_of_order_segments += 1;
+        }
+    }
+
     fn hole_end(&self) -> Option<u64> {
         let end = self.seen.first_key_value().map(|(start, _)| *start).or(self.fin);
         end.filter(|end| *end > self.position)
@@ -115,6 +138,8 @@ impl Model {
             self.settle(other);
         }
         let direction = self.at(side);
+        direction.facts.packets += 1;
+        direction.note_payload(segment);
         let end = segment.start + segment.bytes.len() as u64;
         let seen_end = direction.seen.last_key_value().map_or(direction.position, |(last, _)| last + 1);
         if segment.fin && direction.fin.is_none() && end >= seen_end {
@@ -188,6 +213,7 @@ impl Model {
     fn lose(&mut self, side: Side, end: u64, reason: GapReason) {
         let position = std::mem::replace(&mut self.at(side).position, end);
         self.missing += end - position;
+        self.at(side).facts.gap_bytes += end - position;
         self.open();
         self.story.gap(side, position, end - position, reason);
     }
@@ -327,6 +353,25 @@ fn told(steps: &[Step]) -> Result<(), TestCaseError> {
     prop_assert_eq!(counters.bytes_delivered, model.delivered);
     prop_assert_eq!(counters.bytes_skipped, model.skipped);
     prop_assert_eq!(counters.bytes_gap, model.missing);
+
+    let facts = story.1.expect("closed");
+    prop_assert_eq!(
+        u64::from(facts.a.packets + facts.b.packets),
+        counters.packets_tracked + counters.packets_ignored - counters.packets_late
+    );
+    prop_assert_eq!(u64::from(facts.a.gaps + facts.b.gaps), counters.gaps);
+    for (found, direction) in [facts.a, facts.b].into_iter().zip(&model.directions) {
+        let syn = 1;
+        let expected = SideFacts {
+            packets: direction.facts.packets + syn,
+            gaps: found.gaps, // the model joins neighbours
+            syn: true,
+            fin: direction.fin.is_some(),
+            ..direction.facts
+        };
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(found.new_bytes() + found.retransmitted_bytes, found.payload_bytes);
+    }
     Ok(())
 }
 

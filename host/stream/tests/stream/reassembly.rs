@@ -26,7 +26,7 @@ fn in_order_payload_is_a_slice_of_the_packet() {
         }
         fn gap(&mut self, _: podtap_stream::ConnectionId, _: podtap_stream::Side, _: podtap_stream::Gap) {}
         fn end(&mut self, _: podtap_stream::ConnectionId, _: podtap_stream::Side, _: u64, _: u64) {}
-        fn closed(&mut self, _: podtap_stream::ConnectionId, _: podtap_stream::Closed) {}
+        fn closed(&mut self, _: &podtap_stream::Connection, _: &podtap_stream::Closed) {}
     }
     let data = a(0).data("abc").ack(0).ip_bytes();
     let mut sink = Same(&data, false);
@@ -269,9 +269,9 @@ fn two_far_segments_in_a_row_move_the_stream_there() {
         &[
             OPENED,
             "A 0 ab",
-            "A 2 gap 7 BufferLimit",
+            "A 2 gap 7 Resync",
             "A 9 j",
-            &format!("A 10 gap {} BufferLimit", (1 << 30) + 2 - 10),
+            &format!("A 10 gap {} Resync", (1 << 30) + 2 - 10),
             &format!("A {} yy", (1 << 30) + 2),
         ],
     );

@@ -4,9 +4,10 @@ use podtap_stream::{Engine, Limits, LinkType, Packet, Side};
 use proptest::prelude::*;
 
 use crate::script::Recorder;
+use crate::tunnels::udp;
 use crate::wire::{Tcp, ipv4, ipv6};
 
-const LINK_TYPES: [u32; 11] = [0, 1, 12, 14, 101, 108, 113, 228, 229, 276, 9];
+const LINK_TYPES: [u32; 16] = [0, 1, 12, 14, 101, 108, 113, 228, 229, 276, 9, 51, 204, 239, 258, 7];
 
 fn link_header(link_type: u32, v6: bool) -> Vec<u8> {
     let ether_type: [u8; 2] = if v6 { [0x86, 0xdd] } else { [8, 0] };
@@ -31,13 +32,22 @@ prop_compose! {
         window: u16,
         payload in prop::collection::vec(any::<u8>(), 0..40),
         port in 0u16..3,
+        fragment in prop_oneof![6 => Just(0u16), 1 => prop::sample::select(&[0x2000u16, 0x2001, 1, 2, 3][..])],
+        tunnel in 0u8..12,
         snaplen in prop_oneof![4 => Just(usize::MAX), 1 => 0usize..90],
     ) -> (u32, Vec<u8>, usize) {
         let tcp = Tcp { from_a, seq, ack, flags, window, payload, ports: (port, 3), time_ns: None, snaplen }.tcp_bytes();
         let ip = match (v6, from_a) {
             (true, _) => ipv6(6, &tcp),
-            (false, true) => ipv4(6, 0, [1; 4], [2; 4], &tcp),
-            (false, false) => ipv4(6, 0, [2; 4], [1; 4], &tcp),
+            (false, true) => ipv4(6, fragment, [1; 4], [2; 4], &tcp),
+            (false, false) => ipv4(6, fragment, [2; 4], [1; 4], &tcp),
+        };
+        let ip = match tunnel {
+            0 => ipv4(4, 0, [3; 4], [4; 4], &ip),
+            1 => ipv4(17, 0, [3; 4], [4; 4], &udp(4789, &[&[8; 8][..], &link_header(1, v6), &ip].concat())),
+            2 => ipv4(47, 0, [3; 4], [4; 4], &[&[0x30, 1][..], &link_header(1, v6)[12..], &[0; 8], &ip].concat()),
+            3 => ipv4(17, 0, [3; 4], [4; 4], &udp(2152, &[&[0x34, 255, 0, 90, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0], &ip[..]].concat())),
+            _ => ip,
         };
         let mut data = link_header(link_type, v6);
         data.extend(ip);
@@ -78,6 +88,8 @@ fn small_limits() -> impl Strategy<Value = Limits> {
             idle_timeout_ns: time * 4,
             handshake_timeout_ns: time * 2,
             close_timeout_ns: time,
+            fragment_buffer_bytes: side * 16,
+            fragment_timeout_ns: time,
         }
     })
 }
@@ -114,11 +126,12 @@ proptest! {
         engine.finish(&mut recorder);
         let counters = engine.counters();
         prop_assert!(counters.adds_up());
-        prop_assert_eq!((counters.bytes_buffered, counters.connections), (0, 0));
+        prop_assert_eq!((counters.bytes_buffered, counters.fragments_waiting, counters.connections), (0, 0, 0));
+        recorder.check_sums(counters);
     }
 }
 
 /// Enough to find most of what there is; PROPTEST_CASES asks for more.
 pub(crate) fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000)
 }

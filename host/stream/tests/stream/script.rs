@@ -1,6 +1,6 @@
 //! Runs a list of segments through an engine and writes down, one line a call, what the sink was told.
 
-use podtap_stream::{Chunk, Closed, Connection, ConnectionId, Engine, Gap, Limits, Side, Sink};
+use podtap_stream::{Chunk, Closed, Connection, ConnectionId, Counters, Engine, Gap, Limits, Side, SideFacts, Sink};
 
 use crate::wire::Tcp;
 
@@ -15,11 +15,27 @@ pub(crate) struct Recorder {
     pub(crate) show_index: bool,
     pub(crate) last_id: Option<ConnectionId>,
     pub(crate) times: Vec<u64>,
+    /// How long each gap had been waited for.
+    pub(crate) waits: Vec<u64>,
+    /// What each end was told with.
+    pub(crate) closed: Vec<(Connection, Closed)>,
 }
 
 impl Recorder {
     fn line(&mut self, id: ConnectionId, text: String) {
         self.lines.push(if self.show_index { format!("{}: {text}", id.index) } else { text });
+    }
+
+    /// After `finish`: every connection was told closed, once, and what was told of all is what was counted.
+    #[track_caller]
+    pub(crate) fn check_sums(&self, counters: &Counters) {
+        assert_eq!(self.closed.len() as u64, counters.connections_total);
+        let sides = || self.closed.iter().flat_map(|(_, closed)| [closed.facts.a, closed.facts.b]);
+        let sum = |fact: fn(SideFacts) -> u64| sides().map(fact).sum::<u64>();
+        let counted = counters.packets_tracked + counters.packets_ignored - counters.packets_late;
+        assert_eq!(sum(|side| side.packets.into()), counted);
+        assert_eq!((sum(|side| side.gap_bytes), sum(|side| side.gaps.into())), (counters.bytes_gap, counters.gaps));
+        assert!(sides().all(|side| side.retransmitted_bytes <= side.payload_bytes));
     }
 
     fn advance(&mut self, id: ConnectionId, side: Side, position: u64, length: u64) {
@@ -49,6 +65,7 @@ impl Sink for Recorder {
 
     fn gap(&mut self, id: ConnectionId, side: Side, gap: Gap) {
         self.advance(id, side, gap.position, gap.length);
+        self.waits.push(gap.waited_ns);
         self.line(id, format!("{side:?} {} gap {} {:?}", gap.position, gap.length, gap.reason));
     }
 
@@ -60,10 +77,13 @@ impl Sink for Recorder {
         self.line(id, format!("{side:?} {position} end"));
     }
 
-    fn closed(&mut self, id: ConnectionId, closed: Closed) {
-        let place = self.open.iter().position(|(open, ..)| *open == id).expect("closed, but not open");
-        self.open.remove(place);
-        self.line(id, format!("closed {:?}", closed.reason));
+    fn closed(&mut self, connection: &Connection, closed: &Closed) {
+        self.closed.push((*connection, *closed));
+        // One that never carried anything is told here only; the lines leave it out.
+        if let Some(place) = self.open.iter().position(|(open, ..)| *open == connection.id) {
+            self.open.remove(place);
+            self.line(connection.id, format!("closed {:?}", closed.reason));
+        }
     }
 }
 
@@ -94,8 +114,9 @@ impl Run {
         self.engine.finish(&mut self.recorder);
         let counters = self.engine.counters();
         assert!(counters.adds_up(), "{counters:?}");
-        assert_eq!((counters.bytes_buffered, counters.connections), (0, 0));
+        assert_eq!((counters.bytes_buffered, counters.fragments_waiting, counters.connections), (0, 0, 0));
         assert!(self.recorder.open.is_empty());
+        self.recorder.check_sums(counters);
         self
     }
 

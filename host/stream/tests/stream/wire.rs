@@ -82,6 +82,12 @@ impl Tcp {
         self
     }
 
+    /// The window in its header.
+    pub(crate) fn window(mut self, window: u16) -> Tcp {
+        self.window = window;
+        self
+    }
+
     pub(crate) fn at(mut self, time_ns: u64) -> Tcp {
         self.time_ns = Some(time_ns);
         self
