@@ -39,6 +39,8 @@ struct Progress {
     /// Bytes before this position may be left out.
     skip_until: u64,
     ended: bool,
+    /// Number and bytes of the gaps.
+    gaps: (u64, u64),
     /// Sequence numbers that position 0 can have, by all bytes so far; `None` before the first.
     origins: Option<Vec<u32>>,
 }
@@ -105,7 +107,8 @@ impl Checker {
     /// As [`Checker::check`], after [`podtap_stream::Engine::finish`].
     pub(crate) fn check_finished(&self, counters: &Counters) {
         self.check(counters);
-        assert_eq!((counters.bytes_buffered, counters.connections), (0, 0), "{counters:?}");
+        let left = (counters.bytes_buffered, counters.fragments_waiting, counters.connections);
+        assert_eq!(left, (0, 0, 0), "{counters:?}");
         assert!(self.open.is_empty());
     }
 }
@@ -159,7 +162,10 @@ impl Sink for Checker {
     fn gap(&mut self, id: ConnectionId, side: Side, gap: Gap) {
         let Gap { position, length, time_ns, .. } = gap;
         assert!(length > 0, "{gap:?}");
-        Open::find(&mut self.open, id, time_ns, self.latest_ns).sides[side as usize].advance(position, length);
+        let progress = &mut Open::find(&mut self.open, id, time_ns, self.latest_ns).sides[side as usize];
+        progress.advance(position, length);
+        progress.gaps.0 += 1;
+        progress.gaps.1 += length;
         self.bytes_gap += length;
         self.gaps += 1;
     }
@@ -170,10 +176,18 @@ impl Sink for Checker {
         progress.ended = true;
     }
 
-    fn closed(&mut self, id: ConnectionId, closed: Closed) {
-        assert!(closed.time_ns <= self.latest_ns, "{closed:?}");
-        let place = self.open.iter().position(|open| open.connection.id == id);
-        self.open.swap_remove(place.unwrap_or_else(|| panic!("{id:?} is not open")));
+    fn closed(&mut self, connection: &Connection, closed: &Closed) {
+        assert!(closed.time_ns <= self.latest_ns && closed.facts.last_ns <= self.latest_ns, "{closed:?}");
+        let place = self.open.iter().position(|open| open.connection.id == connection.id);
+        let open = place.map(|place| self.open.swap_remove(place));
+        // One that never carried payload was not told before.
+        assert!(open.is_some() || self.known.insert(connection.id), "{connection:?}, again");
+        let sides = [(&closed.facts.a, Side::A), (&closed.facts.b, Side::B)];
+        for (facts, side) in sides {
+            assert!(facts.retransmitted_bytes <= facts.payload_bytes, "{closed:?}");
+            let told = open.as_ref().map_or((0, 0), |open| open.sides[side as usize].gaps);
+            assert_eq!((facts.gaps.into(), facts.gap_bytes), told, "{closed:?}");
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::script::Script;
 
 /// Link types that an input names by their place here; any other takes 4 bytes more. It includes some that were never
 /// read, and the numbers that DLT_RAW has by system.
-pub(crate) const LINK_TYPES: [u32; 16] = [1, 0, 12, 14, 101, 108, 113, 228, 229, 276, 9, 105, 127, 192, 239, 147];
+pub(crate) const LINK_TYPES: [u32; 20] =
+    [1, 0, 12, 14, 101, 108, 113, 228, 229, 276, 9, 105, 50, 51, 239, 147, 104, 166, 204, 258];
 
 /// Gives the engine one packet twice, and ends the capture. No packet breaks it, and both are counted.
 ///

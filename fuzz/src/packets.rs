@@ -68,7 +68,7 @@ pub(crate) mod op {
     pub(crate) const HOLD: u8 = 24;
     /// What was held is captured.
     pub(crate) const RELEASE: u8 = 25;
-    /// The link type from now on.
+    /// The link type and the tunnel from now on.
     pub(crate) const LINK: u8 = 26;
 }
 
@@ -215,7 +215,7 @@ impl Run {
             op::ACKNOWLEDGE_LESS => self.next.acknowledge_less = script.u8(),
             op::HOLD => self.next.hold = true,
             op::RELEASE => self.release(),
-            op::LINK => self.link = script.u8() % 5,
+            op::LINK => self.link = script.u8(),
             _ => self.send(direction, ACK, next, script.u8().into()),
         }
     }
@@ -303,6 +303,8 @@ fn limits(script: &mut Script<'_>) -> Limits {
         side_buffer_bytes: script.u16().into(),
         total_buffer_bytes: script.u16().into(),
         side_buffer_segments: u32::from(script.u8() % 16),
+        fragment_buffer_bytes: u32::from(connections) << 8,
+        fragment_timeout_ns: time_ns,
         gap_timeout_ns: time_ns,
         idle_timeout_ns: time_ns << 2,
         handshake_timeout_ns: time_ns << 1,

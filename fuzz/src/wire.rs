@@ -47,7 +47,7 @@ pub(crate) struct Segment {
 /// How the packet of a segment is sent and captured.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Way {
-    /// Place in [`Way::link_type`].
+    /// Place in [`Way::link_type`] and in [`Way::tunnel`].
     pub(crate) link: u8,
     /// VLAN tags, on Ethernet.
     pub(crate) tags: u8,
@@ -96,7 +96,8 @@ impl Segment {
                 packets
             }
         };
-        fragments.into_iter().map(|packet| [way.link_header(from.address.is_ipv6()), packet].concat()).collect()
+        let v6 = from.address.is_ipv6();
+        fragments.into_iter().map(|packet| way.tunnel(v6, packet)).collect()
     }
 
     fn bytes(&self, source_port: u16, destination_port: u16) -> Vec<u8> {
@@ -120,13 +121,31 @@ impl Segment {
 
 impl Way {
     pub(crate) fn link_type(self) -> LinkType {
-        match self.link {
+        match self.link % 5 {
             0 => LinkType::Ethernet,
             1 => LinkType::Raw,
             2 => LinkType::LinuxSll,
             3 => LinkType::LinuxSll2,
             _ => LinkType::Null,
         }
+    }
+
+    /// The IP packet from its link header on, maybe in a tunnel over IPv4.
+    fn tunnel(self, v6: bool, packet: Vec<u8>) -> Vec<u8> {
+        const UDP: u8 = 17;
+        let udp = |port: u16, payload: Vec<u8>| {
+            [&[0xc0, 0], &port.to_be_bytes()[..], &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], &payload].concat()
+        };
+        let ether_type: [u8; 2] = if v6 { [0x86, 0xdd] } else { [8, 0] };
+        let (protocol, payload) = match self.link / 5 % 8 {
+            1 => (if v6 { 41 } else { 4 }, packet),
+            2 => (47, [&[0x10, 0][..], &ether_type, &[0; 4], &packet].concat()), // GRE
+            3 => (UDP, udp(4789, [&[8, 0, 0, 0, 0, 0, 1, 0][..], &[2; 12], &ether_type, &packet].concat())),
+            4 => (UDP, udp(2152, [&[0x30, 255, 0xff, 0xff, 0, 0, 0, 1][..], &packet].concat())), // GTP-U
+            _ => return [self.link_header(v6), packet].concat(),
+        };
+        let outer = IpAddr::from([172, 16, 0, 1]);
+        [self.link_header(false), ip_in(protocol, outer, outer, &payload, None)].concat()
     }
 
     fn link_header(self, v6: bool) -> Vec<u8> {
@@ -158,6 +177,10 @@ struct Fragment {
 }
 
 fn ip(from: IpAddr, to: IpAddr, payload: &[u8], fragment: Option<Fragment>) -> Vec<u8> {
+    ip_in(TCP, from, to, payload, fragment)
+}
+
+fn ip_in(protocol: u8, from: IpAddr, to: IpAddr, payload: &[u8], fragment: Option<Fragment>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(48 + payload.len());
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -167,12 +190,12 @@ fn ip(from: IpAddr, to: IpAddr, payload: &[u8], fragment: Option<Fragment>) -> V
             bytes.extend((20 + payload.len() as u16).to_be_bytes());
             bytes.extend(identification.to_be_bytes());
             bytes.extend((u16::from(more) << 13 | offset).to_be_bytes());
-            bytes.extend([64, TCP, 0, 0]);
+            bytes.extend([64, protocol, 0, 0]);
             bytes.extend(from.octets());
             bytes.extend(to.octets());
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            let next_header = if fragment.is_some() { IPV6_FRAGMENT } else { TCP };
+            let next_header = if fragment.is_some() { IPV6_FRAGMENT } else { protocol };
             let length = payload.len() as u16 + if fragment.is_some() { 8 } else { 0 };
             bytes.extend([0x60, 0, 0, 0]);
             bytes.extend(length.to_be_bytes());
@@ -180,7 +203,7 @@ fn ip(from: IpAddr, to: IpAddr, payload: &[u8], fragment: Option<Fragment>) -> V
             bytes.extend(from.octets());
             bytes.extend(to.octets());
             if let Some(Fragment { identification, offset, more }) = fragment {
-                bytes.extend([TCP, 0]);
+                bytes.extend([protocol, 0]);
                 bytes.extend((offset << 3 | u16::from(more)).to_be_bytes());
                 bytes.extend(u32::from(identification).to_be_bytes());
             }
