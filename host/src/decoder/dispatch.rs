@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants: an id is reused only after the batch with its `closed` was fed; a plugin hears of a connection (`opened`)
-//! before anything of it; after a failure the connections of the lost instance are told anew, as midstream.
+//! before anything of it; after a failure the connections of the lost instance are told anew, as midstream. The end of
+//! a connection is reported when its last id is free, so that no exchange comes behind it.
 
 mod detect;
 
@@ -19,7 +20,7 @@ use super::batch::{Batch, Entry, Place};
 use super::descriptor::Descriptor;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
-use super::tracked::{State, Table, Tracked, index};
+use super::tracked::{Claim, Ended, State, Table, Tracked, index};
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;
@@ -92,6 +93,8 @@ pub struct Dispatcher<'r> {
     waiting_bytes: usize,
     full: bool,
     demands: Vec<StreamDemand>,
+    /// Connections to be reported as over; none where nobody asks for them.
+    ended: Option<Vec<Ended>>,
     counters: DispatchCounters,
 }
 
@@ -103,12 +106,13 @@ enum StreamDemand {
 
 impl<'r> Dispatcher<'r> {
     /// With the plugins (at most [`MAX_PLUGINS`]) and an instance of each. `ports` gives server ports to plugins by their
-    /// index.
+    /// index. `report_ends`: for [`Dispatcher::report_ended`].
     pub fn new(
         runtime: &'r Runtime,
         plugins: Vec<(Plugin, Instance)>,
         ports: BTreeMap<u16, usize>,
         limits: DispatchLimits,
+        report_ends: bool,
     ) -> Dispatcher<'r> {
         let slot = |(plugin, instance)| Slot {
             plugin,
@@ -126,6 +130,7 @@ impl<'r> Dispatcher<'r> {
             waiting_bytes: 0,
             full: false,
             demands: Vec::new(),
+            ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
         }
     }
@@ -156,6 +161,18 @@ impl<'r> Dispatcher<'r> {
             self.feed(slot, take);
         }
         self.pass_on_demands(engine);
+    }
+
+    /// Connections that are over, each after its last exchange, with the protocol where a plugin knew one; to be called
+    /// after every packet and flush.
+    pub fn report_ended(&mut self, take: &mut dyn FnMut(&Ended, Option<&str>)) {
+        for ended in self.ended.iter_mut().flat_map(|ended| ended.drain(..)) {
+            let protocol = ended.claim.and_then(|claim| {
+                let protocols = &self.slots.get(claim.slot)?.plugin.descriptor.protocols;
+                protocols.get(claim.protocol?).map(String::as_str)
+            });
+            take(&ended, protocol);
+        }
     }
 
     fn pass_on_demands(&mut self, engine: &mut Engine) {
@@ -196,7 +213,7 @@ impl<'r> Dispatcher<'r> {
         }
         let held = &mut self.slots[slot];
         for id in held.closed.drain(..closed) {
-            self.table.remove(id);
+            release(&mut self.table, &mut self.ended, id);
         }
         // What was handed over is closed in the next batch already.
         if held.batch.is_empty() {
@@ -229,6 +246,7 @@ impl<'r> Dispatcher<'r> {
             counters.exchanges += rows.len() as u64;
             for row in rows.each() {
                 if let Some(tracked) = table.get_mut(row.connection) {
+                    tracked.note_claim(Claim { slot, protocol: Some(row.protocol) });
                     take(tracked, descriptor, row);
                 }
             }
@@ -412,8 +430,15 @@ impl Sink for Dispatcher<'_> {
     }
 
     fn closed(&mut self, connection: &Connection, closed: &Closed) {
-        let Some(id) = self.table.id(connection.id) else { return };
+        let Some(id) = self.table.id(connection.id) else {
+            // It never carried anything.
+            self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
+            return;
+        };
         let Some(tracked) = self.table.get(id) else { return };
+        if self.ended.is_some() {
+            tracked.note_end(connection, closed);
+        }
         match &tracked.state {
             State::Decoding { slot, .. } => {
                 let slot = *slot;
@@ -428,9 +453,17 @@ impl Sink for Dispatcher<'_> {
             State::Detecting(_) => {
                 self.counters.connections_undetected += 1;
                 self.drop_waiting(id);
-                self.table.remove(id);
+                release(&mut self.table, &mut self.ended, id);
             }
-            State::Ignored => self.table.remove(id),
+            State::Ignored => release(&mut self.table, &mut self.ended, id),
         }
+    }
+}
+
+/// Frees an id. The connection is reported once none of its ids is left.
+fn release(table: &mut Table, ended: &mut Option<Vec<Ended>>, id: u32) {
+    let tracked = table.remove(id);
+    if let Some(ended) = ended {
+        ended.extend(tracked.and_then(Tracked::into_ended));
     }
 }

@@ -21,6 +21,10 @@ use crate::engine::GapReason;
 pub struct Facts {
     /// Greatest capture time of its packets, ns since epoch.
     pub last_ns: u64,
+    /// More was seen than SYNs and RSTs; in midstream, payload, or segments of both sides.
+    pub established: bool,
+    /// The consumer ignored it before its end, see above for what is not known then.
+    pub ignored: bool,
     /// From the first SYN of A, also where that was sent again, to the first SYN-ACK of B, ns. Absent unless the SYN
     /// was the first packet and the SYN-ACK was seen.
     pub syn_to_syn_ack_ns: Option<u64>,

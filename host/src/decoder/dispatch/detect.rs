@@ -10,7 +10,7 @@ use podtap_stream::{Chunk, Side};
 use super::Dispatcher;
 use crate::decoder::Verdict;
 use crate::decoder::batch::Entry;
-use crate::decoder::tracked::{Detecting, State, Tracked, index};
+use crate::decoder::tracked::{Claim, Detecting, State, Tracked, index};
 
 /// On a connection seen from its middle, how many pieces are tried for the start of a message.
 const MIDSTREAM_ATTEMPTS: u32 = 16;
@@ -130,15 +130,25 @@ impl Dispatcher<'_> {
     /// The connection belongs to a plugin, which gets the piece that decided it.
     fn assign(&mut self, id: u32, slot: usize, side: Side, chunk: Chunk<'_>) {
         self.counters.connections_detected += 1;
+        let claim = self.claim_of(slot);
         if let Some(tracked) = self.table.get_mut(id) {
             tracked.state = State::Decoding { slot, opened: false };
+            tracked.note_claim(claim);
         }
         self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
     }
 
+    /// Which of several protocols it is, the exchanges will say.
+    fn claim_of(&self, slot: usize) -> Claim {
+        let only = self.slots[slot].plugin.descriptor.protocols.len() == 1;
+        Claim { slot, protocol: only.then_some(0) }
+    }
+
     /// The connection belongs to a plugin, which gets all that was kept.
     fn assign_waiting(&mut self, id: u32, slot: usize) {
+        let claim = self.claim_of(slot);
         let Some(tracked) = self.table.get_mut(id) else { return };
+        tracked.note_claim(claim);
         let state = std::mem::replace(&mut tracked.state, State::Decoding { slot, opened: false });
         let State::Detecting(Some(waiting)) = state else { return };
         self.counters.connections_detected += 1;
