@@ -150,7 +150,8 @@ exchanges have none.
 
 What is said of loss and repetition is read off sequence numbers, in the order of the capture:
 
-- Segments that come after the close are in no count.
+- Segments that come after the close are in no count: the last acknowledgement when both sides have sent FIN, a FIN sent
+  again behind it, what still comes behind a RST.
 - A packet that was captured twice, on the `any` device for one, counts as a retransmission. So do bytes that came after
   they had been given up as lost.
 - A segment that was lost before it reached the capture, and was sent again, counts as out of order.

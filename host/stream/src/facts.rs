@@ -1,6 +1,7 @@
 //! What is known of a connection as a whole when it ends.
 //!
-//! Facts are of the segments captured, up to the close: late ones (see [`crate::Limits::close_timeout_ns`]) are in none.
+//! Facts are of the segments captured, up to the close: late ones (see [`crate::Limits::close_timeout_ns`]), such as the
+//! acknowledgement of the last FIN, are in none.
 //! What is said of loss and repetition is read off sequence numbers alone, with these biases:
 //!
 //! - A packet captured twice (on the `any` device, say) is a retransmission.
