@@ -49,8 +49,10 @@ enum Command {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SchemaOf {
-    /// A published event, in its JSON form
+    /// A published exchange, in its JSON form
     Event,
+    /// The event of a connection (events.connections), in its JSON form
+    Connection,
     /// The configuration file
     Config,
 }
@@ -64,6 +66,10 @@ struct ReplayArguments {
     /// How events are written to standard output or to --output-file
     #[arg(long, value_enum, value_name = "FORMAT")]
     output: Option<OutputFormat>,
+
+    /// Publish an event for each TCP connection too
+    #[arg(long)]
+    connections: bool,
 
     /// Write events to a file instead of standard output
     #[arg(long, value_name = "FILE")]
@@ -160,7 +166,8 @@ fn validate(file: &Path) -> anyhow::Result<ExitCode> {
 
 fn print_schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
     let schema = match of {
-        SchemaOf::Event => reference::event_schema(),
+        SchemaOf::Event => reference::exchange_schema(),
+        SchemaOf::Connection => reference::connection_schema(),
         SchemaOf::Config => config::schema(),
     };
     print(&format!("{schema:#}\n"))?;
@@ -207,7 +214,7 @@ impl ReplayArguments {
         for problem in &problems {
             report_error(problem);
         }
-        if !self.no_summary && (problems.is_empty() || outputs.summary().exchanges() > 0) {
+        if !self.no_summary && (problems.is_empty() || outputs.summary().events() > 0) {
             let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
             // On a terminal the lines of the exchanges stand right above.
             let gap = if io::stderr().is_terminal() { "\n" } else { "" };
@@ -223,6 +230,7 @@ impl ReplayArguments {
         };
         let path = |path: &PathBuf| Value::from(path.to_string_lossy().into_owned());
         let list = |text: &String| text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Value>();
+        set("--connections", "events.connections", self.connections.then_some(true.into()));
         set("--output", "output.format", self.output.map(word));
         set("--output-file", "output.file", self.output_file.as_ref().map(path));
         set("--kafka-brokers", "kafka.brokers", self.kafka_brokers.as_ref().map(list));
@@ -270,7 +278,7 @@ fn undelivered(outputs: &Outputs) -> Option<String> {
     Some(format!(
         "kafka: {} of {} events were not delivered ({}); check the brokers and replay again: events keep their ids",
         delivery.failed_total(),
-        outputs.summary().exchanges(),
+        outputs.summary().events(),
         reasons.join(", ")
     ))
 }

@@ -1,4 +1,4 @@
-//! podtap as a library: captures in, one event per request/response exchange out.
+//! podtap as a library: captures in, one event per request/response exchange out, and one per connection if asked for.
 
 pub mod capture;
 pub mod cli;

@@ -1,15 +1,18 @@
-//! From capture files to published exchanges: the only file that knows every stage.
+//! From capture files to published events: the only file that knows every stage.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use podtap_stream::{Engine, LinkType, Packet};
+use podtap_stream::{CloseReason, Engine, LinkType, OpenedBy, Packet, Side};
 
 use crate::capture::{CaptureError, CaptureFile, Filter, FilterError};
 use crate::config::Config;
-use crate::decoder::{self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Row, Runtime, Tracked};
-use crate::event::{self, Attributes, Exchange, Loss, Peer, Redaction, Resource, Timestamp, Timing, Value};
+use crate::decoder::{self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked};
+use crate::event::{
+    self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
+    Redaction, Resource, Role, Timestamp, Timing, Value,
+};
 use crate::publish::{Outputs, PublishError};
 
 /// Bytes of a file between two reports of progress.
@@ -169,7 +172,7 @@ pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outpu
     };
     let mut worker = Worker {
         engine: Engine::new(config.stream.limits()),
-        dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits),
+        dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits, config.events.connections),
         publisher: Publisher {
             agent: &config.agent.id,
             resource: &config.agent.resource,
@@ -270,7 +273,7 @@ fn start_plugins(
     Ok((ports.collect::<Result<_, PipelineError>>()?, started))
 }
 
-/// One thread's way from packets to exchanges.
+/// One thread's way from packets to events.
 struct Worker<'r, 'o> {
     engine: Engine,
     dispatcher: Dispatcher<'r>,
@@ -308,6 +311,7 @@ impl Worker<'_, '_> {
         self.dispatcher.flush(&mut self.engine, &mut |tracked, descriptor, row| {
             self.publisher.take(tracked, descriptor, row);
         });
+        self.dispatcher.report_ended(&mut |ended, protocol| self.publisher.take_ended(ended, protocol));
     }
 
     fn packets(
@@ -352,6 +356,7 @@ impl Worker<'_, '_> {
             self.dispatcher.after_packet(&mut self.engine, &mut |tracked, descriptor, row| {
                 self.publisher.take(tracked, descriptor, row);
             });
+            self.dispatcher.report_ended(&mut |ended, protocol| self.publisher.take_ended(ended, protocol));
             if self.publisher.failed.is_some() {
                 return Ok(());
             }
@@ -432,7 +437,7 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Puts exchanges in their envelope and publishes them.
+/// Puts exchanges and ends of connections in their envelope and publishes them.
 struct Publisher<'o> {
     agent: &'o str,
     resource: &'o Resource,
@@ -500,6 +505,56 @@ impl Publisher<'_> {
             attributes: Attributes(attributes),
             resource: Cow::Borrowed(self.resource),
         };
-        self.failed = self.outputs.publish(&exchange).err();
+        self.failed = self.outputs.publish(Event::Exchange(&exchange)).err();
+    }
+
+    fn take_ended(&mut self, ended: &Ended, protocol: Option<&str>) {
+        if self.failed.is_some() {
+            return;
+        }
+        let Ended { connection, closed, client, exchanges, .. } = ended;
+        let facts = &closed.facts;
+        let [a, b] = [(connection.a, &facts.a), (connection.b, &facts.b)]
+            .map(|(end, facts_of_side)| Party::new(end, facts_of_side, !facts.ignored));
+        let (client_end, server_end, endpoints) = match client {
+            Some(Side::A) => (Some(a), Some(b), None),
+            Some(Side::B) => (Some(b), Some(a), None),
+            None => (None, None, Some([a, b])),
+        };
+        let opened = match connection.opened_by {
+            _ if closed.reason == CloseReason::Refused => Opened::Refused,
+            OpenedBy::Midstream => Opened::Midstream,
+            OpenedBy::Handshake if facts.b.packets == 0 && !facts.established => Opened::Unanswered,
+            OpenedBy::Handshake => Opened::Handshake,
+        };
+        let (reason, reset_by) = match closed.reason {
+            CloseReason::Finished => (Reason::Fin, None),
+            CloseReason::Reset(side) => (Reason::Reset, Some(side)),
+            CloseReason::Refused => (Reason::Reset, Some(Side::B)),
+            CloseReason::Idle => (Reason::Idle, None),
+            CloseReason::Evicted => (Reason::Evicted, None),
+            CloseReason::Replaced => (Reason::Replaced, None),
+            CloseReason::CaptureEnd => (Reason::CaptureEnd, None),
+        };
+        let role = |side| client.map(|client| if client == side { Role::Client } else { Role::Server });
+        let identity = ConnectionIdentity::new(self.agent, connection.a, connection.b, connection.start_ns);
+        let event = ConnectionEvent {
+            kind: event::Kind::Connection,
+            id: identity.event_id(),
+            time: Timestamp(connection.start_ns),
+            duration: facts.last_ns - connection.start_ns,
+            opened,
+            connect_time: facts.syn_to_syn_ack_ns,
+            handshake_time: facts.syn_ack_to_ack_ns,
+            closed: event::End { reason, by: reset_by.and_then(role) },
+            protocol: protocol.map(Cow::Borrowed),
+            exchanges: *exchanges,
+            client: client_end,
+            server: server_end,
+            endpoints,
+            connection: event::Name { id: Cow::Borrowed(&identity.id) },
+            resource: Cow::Borrowed(self.resource),
+        };
+        self.failed = self.outputs.publish(Event::Connection(&event)).err();
     }
 }

@@ -5,18 +5,29 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
 use crate::config::{self, Key, Kind};
 use crate::event::{
-    Attributes, Connection, Encoder, Exchange, Format, Outcome, Peer, Resource, SCHEMA, Timestamp, Timing, Value,
+    Attributes, CONNECTION_SCHEMA, Connection, ConnectionEvent, EXCHANGE_SCHEMA, Encoder, End, Event, Exchange, Format,
+    Kind as EventKind, Name, Opened, Outcome, Party, Peer, Reason, Resource, Timestamp, Timing, Value,
 };
 
-/// The JSON Schema of an event in its JSON form.
-pub fn event_schema() -> Json {
+/// The JSON Schema of an exchange in its JSON form.
+pub fn exchange_schema() -> Json {
+    schema_of::<Exchange<'static>>()
+}
+
+/// The JSON Schema of the event of a connection in its JSON form.
+pub fn connection_schema() -> Json {
+    schema_of::<ConnectionEvent<'static>>()
+}
+
+fn schema_of<T: JsonSchema>() -> Json {
     let generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
-    generator.into_root_schema_for::<Exchange<'static>>().to_value()
+    generator.into_root_schema_for::<T>().to_value()
 }
 
 /// `docs/configuration.md`.
@@ -113,13 +124,41 @@ const EVENTS_INTRODUCTION: &str = "\
 
 # Events
 
-podtap publishes one event for each exchange, that is a request and its response. Standard output, files and Kafka
-carry the same events, as JSON objects or as MessagePack maps with the same names.
+podtap publishes one event for each exchange, that is a request and its response; where `events.connections` is set,
+[one for each TCP connection](#connections) too. Standard output, files and Kafka carry the same events, as JSON objects
+or as MessagePack maps with the same names.
 
 - What is not known is absent: no field is ever empty, or zero, because podtap did not see it.
 - The same packets give the same `id`. Delivery to Kafka is at least once; drop what has an `id` that was there before.
-- Fields may be added to this schema; readers leave out those they do not know. Its version changes when a field goes
+- Fields may be added to a schema; readers leave out those they do not know. Its version changes when a field goes
   or changes its meaning.
+
+## Exchanges
+
+In JSON:
+
+```json
+";
+
+const EVENTS_CONNECTIONS: &str = "
+## Connections
+
+With `events.connections` (`--connections`), a connection that has ended is an event, whether it carried anything or
+not: a service that is down shows as connections refused, unanswered or reset. It comes after the exchanges of the
+connection, which have the same `connection.id`. Where both stand side by side, as in a file, it has `kind`, and
+exchanges have none.
+
+What is said of loss and repetition is read off sequence numbers, in the order of the capture:
+
+- Segments that come after the close are in no count: the last acknowledgement when both sides have sent FIN, a FIN sent
+  again behind it, what still comes behind a RST.
+- A packet that was captured twice, on the `any` device for one, counts as a retransmission. So do bytes that came after
+  they had been given up as lost.
+- A segment that was lost before it reached the capture, and was sent again, counts as out of order.
+- Keep-alive and zero-window probes are told by their place, right before the next byte, and by their length, no or one
+  byte. They count as packets only; so does a last segment of a single byte when it is sent again.
+- Where no decoder follows the connection, gaps and segments out of order are not looked for, and what comes late counts
+  as a retransmission.
 
 In JSON:
 
@@ -137,7 +176,7 @@ const EVENTS_ENCODINGS: &str = "
 | `time` | text: RFC 3339, UTC, nine decimals | integer: ns since 1970-01-01 UTC |
 | all else | the same | the same |
 
-`podtap schema event` prints the JSON Schema of the JSON form.
+`podtap schema event` and `podtap schema connection` print the JSON Schemas of the JSON forms.
 
 ## Kafka records
 
@@ -147,28 +186,35 @@ const EVENTS_ENCODINGS: &str = "
 | key | text: `connection.id`; or as `kafka.key` says |
 | timestamp | when it was sent; or as `kafka.timestamp` says |
 | header `content-type` | the media type above |
-| header `podtap-schema` | `podtap.exchange/1` |
-| header `podtap-protocol` | the event's `protocol` |
+| header `podtap-schema` | `podtap.exchange/1` or `podtap.connection/1` |
+| header `podtap-protocol` | the event's `protocol`; there is none without |
 ";
 
 fn write_events_page(page: &mut String) -> fmt::Result {
     page.push_str(EVENTS_INTRODUCTION);
+    write_schema(page, Event::Exchange(&example_event()), EXCHANGE_SCHEMA, &exchange_schema())?;
+    page.push_str(EVENTS_CONNECTIONS);
+    write_schema(page, Event::Connection(&example_connection_event()), CONNECTION_SCHEMA, &connection_schema())?;
+    page.push_str(EVENTS_ENCODINGS);
+    Ok(())
+}
+
+/// The rest of an example that was begun, the fields and their values.
+fn write_schema(page: &mut String, example: Event<'_>, name: &str, schema: &Json) -> fmt::Result {
     let mut encoder = Encoder::new(Format::Json);
-    let encoded = encoder.encode(&example_event()).unwrap_or_default();
+    let encoded = encoder.encode(example).unwrap_or_default();
     let example: Json = serde_json::from_slice(encoded).unwrap_or_default();
-    writeln!(page, "{example:#}\n```\n\n## Fields of `{SCHEMA}`\n")?;
+    writeln!(page, "{example:#}\n```\n\n### Fields of `{name}`\n")?;
     page.push_str("| Field | Type | Present | Meaning |\n|---|---|---|---|\n");
-    let schema = event_schema();
     let mut choices = Vec::new();
-    fields(page, &schema, "", true, &mut choices)?;
+    fields(page, schema, "", true, &mut choices)?;
     page.push_str("\nTimes are those of capture. Durations and offsets are in nanoseconds.\n");
     for (field, schema) in choices {
-        write!(page, "\n### Values of `{field}`\n\n| Value | Meaning |\n|---|---|\n")?;
+        write!(page, "\n#### Values of `{field}`\n\n| Value | Meaning |\n|---|---|\n")?;
         for choice in schema["oneOf"].as_array().into_iter().flatten() {
             writeln!(page, "| `{}` | {} |", choice["const"].as_str().unwrap_or_default(), doc(choice))?;
         }
     }
-    page.push_str(EVENTS_ENCODINGS);
     Ok(())
 }
 
@@ -194,7 +240,11 @@ fn fields<'a>(
             "string"
         } else {
             let one = inner["type"].as_str().or_else(|| inner["type"].as_array()?.first()?.as_str());
-            one.map_or("any", |name| if name == "object" { "map" } else { name })
+            one.map_or("any", |name| match name {
+                "object" => "map",
+                "array" => "list",
+                other => other,
+            })
         };
         writeln!(page, "| `{path}` | {kind} | {present} | {} |", doc(field))?;
         fields(page, inner, &format!("{path}."), required(name), choices)?;
@@ -218,7 +268,42 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-/// The event that `docs/events.md` shows.
+/// The event of a connection that `docs/events.md` shows.
+pub fn example_connection_event() -> ConnectionEvent<'static> {
+    let party = |last, port, packets, bytes| Party {
+        address: IpAddr::V4(Ipv4Addr::new(10, 1, 0, last)),
+        port,
+        packets,
+        bytes,
+        retransmitted_segments: 0,
+        retransmitted_bytes: 0,
+        out_of_order_segments: Some(0),
+        zero_windows: 0,
+        gaps: Some(0),
+        gap_bytes: Some(0),
+        syn: true,
+        fin: true,
+    };
+    ConnectionEvent {
+        kind: EventKind::Connection,
+        id: "5f2b0c9d1e7a43b8a6c4d2e1".into(),
+        time: Timestamp(1_767_225_600_120_000_000),
+        duration: 58_123_456,
+        opened: Opened::Handshake,
+        connect_time: Some(212_000),
+        handshake_time: Some(18_000),
+        closed: End { reason: Reason::Fin, by: None },
+        protocol: Some("http".into()),
+        exchanges: Some(4),
+        client: Some(Party { retransmitted_segments: 1, retransmitted_bytes: 120, ..party(5, 51_544, 12, 600) }),
+        server: Some(party(9, 80, 10, 2_942)),
+        endpoints: None,
+        connection: Name { id: "1:LQU9qZlK+B5F3KDmev6m5PMibrg=-1767225600120000000".into() },
+        resource: Cow::Owned(Resource::from([("service.name".to_owned(), "shop".to_owned())])),
+    }
+}
+
+/// The exchange that `docs/events.md` shows.
 pub fn example_event() -> Exchange<'static> {
     let text = |text: &'static str| Some(Cow::Borrowed(text));
     let peer =

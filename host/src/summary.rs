@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 
-use crate::event::{Exchange, Outcome};
+use crate::event::{Event, Exchange, Outcome};
 use crate::publish::{Bytes, Delivery, DisplayDuration, Printable};
 
 /// Combinations of protocol, operation and outcome that get a row; a row takes about 13 kB.
@@ -23,7 +23,7 @@ type Rows = [Option<Box<Row>>; 5];
 
 const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Error, Outcome::NoResponse, Outcome::Aborted, Outcome::Unmatched];
 
-/// Counts exchanges.
+/// Counts events.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// By protocol, then by operation (empty: none). Nested, so that a look-up needs no key of its own.
@@ -31,6 +31,7 @@ pub struct Summary {
     other: Rows,
     rows: usize,
     exchanges: u64,
+    connections: u64,
 }
 
 #[derive(Debug)]
@@ -55,8 +56,25 @@ impl Row {
 }
 
 impl Summary {
-    /// Counts an exchange. Allocates only for a combination that was not there before.
-    pub fn record(&mut self, exchange: &Exchange<'_>) {
+    /// Counts an event. Allocates only for a combination that was not there before.
+    pub fn record(&mut self, event: Event<'_>) {
+        match event {
+            Event::Exchange(exchange) => self.record_exchange(exchange),
+            Event::Connection(_) => self.connections += 1,
+        }
+    }
+
+    /// Events counted.
+    pub fn events(&self) -> u64 {
+        self.exchanges + self.connections
+    }
+
+    /// Exchanges counted.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges
+    }
+
+    fn record_exchange(&mut self, exchange: &Exchange<'_>) {
         self.exchanges += 1;
         let operation = exchange.operation.as_deref().unwrap_or_default();
         let outcome = OUTCOMES.iter().position(|outcome| *outcome == exchange.outcome).unwrap_or_default();
@@ -77,11 +95,6 @@ impl Summary {
         if let Some(row) = &mut rows[outcome] {
             row.record(exchange.duration);
         }
-    }
-
-    /// Exchanges counted.
-    pub fn exchanges(&self) -> u64 {
-        self.exchanges
     }
 
     /// The table, with totals, losses and deliveries given by name. Of losses, only what is not zero is shown.
@@ -110,7 +123,8 @@ impl Summary {
         let counted_here = [("exchanges".to_owned(), self.exchanges)];
         // Totals may count exchanges too: shown where that differs.
         let totals = totals.iter().map(named).filter(|total| !counted_here.contains(total));
-        write_counts(out, &counted_here.iter().cloned().chain(totals).collect::<Vec<_>>())?;
+        let connections = (self.connections > 0).then(|| ("connection events".to_owned(), self.connections));
+        write_counts(out, &counted_here.iter().cloned().chain(connections).chain(totals).collect::<Vec<_>>())?;
         let failed = delivery.into_iter().flat_map(|delivery| &delivery.failed);
         let failed = failed.map(|(reason, count)| (format!("not delivered: {}", reason.replace('_', " ")), *count));
         let lost: Vec<_> = losses.iter().map(named).chain(failed).filter(|(_, count)| *count > 0).collect();
@@ -211,7 +225,7 @@ mod tests {
         exchange.operation = (!operation.is_empty()).then(|| operation.to_owned().into());
         exchange.outcome = outcome;
         exchange.duration = ms.map(|ms| ms * 1_000_000);
-        summary.record(&exchange);
+        summary.record(Event::Exchange(&exchange));
     }
 
     #[test]

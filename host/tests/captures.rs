@@ -15,9 +15,13 @@ fn run(files: &[PathBuf]) -> Report {
     let mut config = Config::default();
     config.plugins.directories.push(plugins);
     config.output.format = Some(podtap::config::OutputFormat::None);
+    config.events.connections = true;
     let mut outputs = Outputs::open(&config, Colour::Never).expect("no output opens");
     let request = Replay { files, filter: None, config: &config, progress: &mut |_| () };
-    replay(request, &mut outputs).expect("plugins are built: `cargo xtask plugins`")
+    let report = replay(request, &mut outputs).expect("plugins are built: `cargo xtask plugins`");
+    let summary = outputs.summary();
+    assert_eq!(summary.events() - summary.exchanges(), report.count("connections"), "one event a connection");
+    report
 }
 
 fn captures(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -90,7 +90,9 @@ fn validate_does_not_look_at_the_environment() {
 
 #[test]
 fn schemas_are_json() {
-    for (of, title) in [("event", "podtap.exchange/1"), ("config", "podtap configuration")] {
+    let schemas =
+        [("event", "podtap.exchange/1"), ("connection", "podtap.connection/1"), ("config", "podtap configuration")];
+    for (of, title) in schemas {
         let output = run(&["schema", of]);
         assert!(output.status.success());
         let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use podtap::config::{Config, OutputFormat};
-use podtap::event::{Exchange, Loss, Outcome, Value};
+use podtap::event::{Event, Exchange, Loss, Outcome, Value};
 use podtap::publish::{Colour, Outputs, PublishError};
 use podtap::reference::example_event;
 use serde::Deserialize;
@@ -43,7 +43,7 @@ fn publish_to_file(file: &Path, format: Option<OutputFormat>) -> Vec<u8> {
     config.output.format = format;
     let mut outputs = Outputs::open(&config, Colour::Auto).unwrap();
     for exchange in exchanges() {
-        outputs.publish(&exchange).unwrap();
+        outputs.publish(Event::Exchange(&exchange)).unwrap();
     }
     outputs.finish().unwrap();
     assert_eq!(outputs.delivery().unwrap().delivered, 3);
@@ -101,7 +101,7 @@ fn a_write_that_fails_names_the_file() {
     config.output.file = Some("/dev/full".into());
     config.output.format = Some(OutputFormat::Json);
     let mut outputs = Outputs::open(&config, Colour::Auto).unwrap();
-    outputs.publish(&example_event()).unwrap();
+    outputs.publish(Event::Exchange(&example_event())).unwrap();
     let error = outputs.finish().unwrap_err().to_string();
     assert!(error.starts_with("/dev/full: events cannot be written: No space left"), "{error}");
 }

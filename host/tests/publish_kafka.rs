@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use podtap::config::{self, Compression, HumanDuration, RecordKey, RecordTimestamp};
-use podtap::event::{Encoder, Exchange, Format};
+use podtap::event::{ConnectionEvent, Encoder, Event, Exchange, Format};
 use podtap::publish::{Delivery, Kafka, Output, PublishError};
-use podtap::reference::example_event;
+use podtap::reference::{example_connection_event, example_event};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message, OwnedMessage, Timestamp};
@@ -47,7 +47,7 @@ fn exchange(number: u32) -> Exchange<'static> {
 fn publish(settings: &config::Kafka, count: u32) -> Delivery {
     let mut kafka = Kafka::connect(settings).unwrap();
     for number in 0..count {
-        kafka.publish(&exchange(number)).unwrap();
+        kafka.publish(Event::Exchange(&exchange(number))).unwrap();
     }
     kafka.finish().unwrap()
 }
@@ -91,7 +91,7 @@ fn records_hold_the_encoded_events_and_every_delivery_is_counted() {
 
         let mut encoder = Encoder::new(format);
         let mut expected: Vec<_> =
-            (0..1000).map(|number| encoder.encode(&exchange(number)).unwrap().to_vec()).collect();
+            (0..1000).map(|number| encoder.encode(Event::Exchange(&exchange(number))).unwrap().to_vec()).collect();
         let records = consume(cluster, 1000);
         let mut found: Vec<_> = records.iter().map(|record| record.payload().unwrap().to_vec()).collect();
         expected.sort();
@@ -139,6 +139,34 @@ fn key_and_timestamp_are_as_configured() {
 }
 
 #[test]
+fn the_event_of_a_connection_has_the_key_of_its_exchanges_and_a_schema_of_its_own() {
+    let publish = |key, change: fn(&mut ConnectionEvent<'static>)| {
+        let cluster = cluster();
+        let mut kafka = Kafka::connect(&config::Kafka { key, ..settings(&cluster) }).unwrap();
+        let mut event = example_connection_event();
+        change(&mut event);
+        kafka.publish(Event::Connection(&event)).unwrap();
+        assert_eq!(kafka.finish().unwrap().delivered, 1);
+        consume(&cluster, 1).remove(0)
+    };
+    let record = publish(RecordKey::Connection, |_| {});
+    let read: ConnectionEvent<'_> = rmp_serde::from_slice(record.payload().unwrap()).unwrap();
+    assert_eq!(read, example_connection_event());
+    assert_eq!(record.key().unwrap(), read.connection.id.as_bytes());
+    assert_eq!(header(&record, "podtap-schema"), "podtap.connection/1");
+    assert_eq!(header(&record, "podtap-protocol"), "http");
+
+    let record = publish(RecordKey::Server, |event| event.protocol = None);
+    assert_eq!(record.key(), Some(b"10.1.0.9:80".as_slice()));
+    assert!(record.headers().unwrap().iter().all(|header| header.key != "podtap-protocol"));
+    // Nobody knows which end is the server.
+    let record = publish(RecordKey::Server, |event| {
+        event.endpoints = event.client.take().zip(event.server.take()).map(|(client, server)| [client, server]);
+    });
+    assert_eq!(record.key(), None);
+}
+
+#[test]
 fn every_compression_is_there() {
     let cluster = cluster();
     for compression in [Compression::Lz4, Compression::Zstd, Compression::Gzip, Compression::Snappy, Compression::None]
@@ -153,9 +181,9 @@ fn what_the_broker_refuses_is_counted_by_reason() {
     let cluster = cluster();
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
     let mut kafka = Kafka::connect(&settings(&cluster)).unwrap();
-    kafka.publish(&exchange(0)).unwrap();
+    kafka.publish(Event::Exchange(&exchange(0))).unwrap();
     kafka.finish().unwrap();
-    kafka.publish(&exchange(1)).unwrap();
+    kafka.publish(Event::Exchange(&exchange(1))).unwrap();
     let delivery = kafka.finish().unwrap();
     assert_eq!(delivery.failed, BTreeMap::from([("invalid_record".to_owned(), 1)]));
     assert_eq!(delivery.delivered, 1);
@@ -182,10 +210,10 @@ fn an_event_too_large_for_the_broker_does_not_stop_the_others() {
     let mut settings = settings(&cluster);
     settings.librdkafka_options.0.insert("message.max.bytes".to_owned(), "2000".to_owned());
     let mut kafka = Kafka::connect(&settings).unwrap();
-    kafka.publish(&exchange(0)).unwrap();
+    kafka.publish(Event::Exchange(&exchange(0))).unwrap();
     let mut large = exchange(1);
     large.summary = Some("x".repeat(4000).into());
-    kafka.publish(&large).unwrap();
+    kafka.publish(Event::Exchange(&large)).unwrap();
     let delivery = kafka.finish().unwrap();
     assert_eq!(delivery.delivered, 1);
     assert_eq!(delivery.failed, BTreeMap::from([("message_size_too_large".to_owned(), 1)]));
@@ -207,7 +235,7 @@ fn a_broker_that_goes_away_ends_the_run_by_name_and_what_waits_is_counted() {
     settings.librdkafka_options.0.insert("queue.buffering.max.messages".to_owned(), "50".to_owned());
     let mut kafka = Kafka::connect(&settings).unwrap();
     cluster.broker_down(-1).unwrap();
-    let error = (0..1000).find_map(|number| kafka.publish(&exchange(number)).err()).unwrap();
+    let error = (0..1000).find_map(|number| kafka.publish(Event::Exchange(&exchange(number))).err()).unwrap();
     assert!(matches!(error, PublishError::KafkaStalled { pending: 50, .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(&settings.brokers[0]) && text.contains("500ms") && text.contains("kafka.timeout"), "{text}");
@@ -222,7 +250,7 @@ fn what_is_not_acknowledged_at_the_end_is_counted() {
     let settings = config::Kafka { timeout: HumanDuration(Duration::from_millis(500)), ..settings(&cluster) };
     let mut kafka = Kafka::connect(&settings).unwrap();
     cluster.broker_down(-1).unwrap();
-    kafka.publish(&exchange(0)).unwrap();
+    kafka.publish(Event::Exchange(&exchange(0))).unwrap();
     let delivery = kafka.finish().unwrap();
     assert_eq!(delivery.failed, BTreeMap::from([("not_acknowledged_in_time".to_owned(), 1)]));
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -147,4 +148,49 @@ fn a_change_of_protocol_on_a_connection_that_is_gone_already_harms_no_other() {
     let run = replay(&capture, "stream: {close_timeout: 100ms}");
     assert_eq!(run.exchanges().len(), 401, "{}", run.stderr);
     assert!(!run.stderr.contains("undetected"), "{}", run.stderr);
+}
+
+/// Each connection has one event, behind its exchanges, which are as many as it says.
+#[track_caller]
+fn check_ends(capture: &Capture, settings: &str, connections: usize) -> Vec<Value> {
+    let run = replay(capture, &format!("events: {{connections: true}}\n{settings}"));
+    let mut exchanges: HashMap<String, u64> = HashMap::new();
+    let mut ends = Vec::new();
+    for event in run.exchanges() {
+        let connection = event["connection"]["id"].to_string();
+        if event["kind"] == "connection" {
+            assert_eq!(
+                event["exchanges"].as_u64().unwrap_or_default(),
+                exchanges.remove(&connection).unwrap_or_default()
+            );
+            ends.push(event);
+        } else {
+            *exchanges.entry(connection).or_default() += 1;
+        }
+    }
+    assert!(exchanges.is_empty(), "behind the end of their connection, or without one: {exchanges:?}");
+    assert_eq!(ends.len(), connections, "{}", run.stderr);
+    ends
+}
+
+#[test]
+fn a_connection_has_one_end_whatever_its_decoder_does() {
+    for order in ["> fine", "> panic", "> recurse"] {
+        for settings in ["", "decoder: {batch_entries: 1}", "decoder: {failures_allowed: 0}"] {
+            check_ends(&with_order(order), settings, 4);
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_changes_protocol_has_one_end() {
+    let mut capture = Capture::default();
+    let connection = &mut capture.connection(1001, 80);
+    connection.client("GET /up HTTP/1.1\r\nUpgrade: misbehave\r\n\r\n").server("HTTP/1.1 101 Yes\r\n\r\n");
+    connection.client("> a\n").server("a\n").client("> b\n").server("b\n").close();
+    let ends = check_ends(&capture, "decoder: {batch_entries: 1}", 1);
+    assert_eq!((&ends[0]["exchanges"], &ends[0]["protocol"]), (&Value::from(3), &Value::from("misbehave")));
+    // In one batch, the change is known when the connection is gone.
+    let ends = check_ends(&capture, "", 1);
+    assert_eq!(ends[0]["closed"]["reason"], "fin");
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::units::HumanDuration;
 use crate::event::Format;
 
-/// Events to Apache Kafka, one record an exchange.
+/// Events to Apache Kafka, one record an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kafka {
@@ -21,10 +21,10 @@ pub struct Kafka {
     pub topic: String,
     /// How a record's value is encoded.
     pub format: Format,
-    /// The record's key, which decides about the partition: `connection` keeps the exchanges of a connection in order,
-    /// `server` keeps those of a server (address and port) together, `none` spreads them.
+    /// The record's key, which decides about the partition: `connection` keeps the events of a connection in order,
+    /// `server` keeps those of a server (address and port) together where it is known, `none` spreads them.
     pub key: RecordKey,
-    /// The record's timestamp: `publish`, when it is sent; `event`, when the exchange was captured. Brokers may refuse
+    /// The record's timestamp: `publish`, when it is sent; `event`, the event's `time`. Brokers may refuse
     /// times far from their own, and retention may delete old ones at once.
     pub timestamp: RecordTimestamp,
     /// Name of this client in the broker's logs, metrics and quotas.
@@ -74,7 +74,7 @@ pub enum RecordKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordTimestamp {
-    /// When the exchange was captured.
+    /// The event's `time`.
     Event,
     /// When it is sent.
     Publish,

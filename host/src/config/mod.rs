@@ -8,6 +8,7 @@ mod agent;
 mod decoder;
 mod detection;
 mod environment;
+mod events;
 mod kafka;
 mod keys;
 mod log;
@@ -21,6 +22,7 @@ mod units;
 pub use agent::Agent;
 pub use decoder::Decoder;
 pub use detection::Detection;
+pub use events::Events;
 pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp};
 pub use keys::{Key, Kind, Section, schema, sections};
 pub use log::{Log, LogFormat, LogLevel};
@@ -56,11 +58,13 @@ pub struct Config {
     pub stream: Stream,
     /// What a decoder may use. A decoder that breaks a bound is stopped and a fresh one takes over its connections.
     pub decoder: Decoder,
+    /// Which events there are.
+    pub events: Events,
     /// Which secrets are taken out of events before they are published.
     pub redaction: Redaction,
     /// Events on standard output or in a file.
     pub output: Output,
-    /// Events to Apache Kafka, one record an exchange.
+    /// Events to Apache Kafka, one record an event.
     pub kafka: Kafka,
     /// podtap's own log, on standard error.
     pub log: Log,

@@ -33,7 +33,7 @@ pub struct Stream {
     /// The same for a connection of which only the opening (SYN) was seen.
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
     pub handshake_timeout: HumanDuration,
-    /// The same for a connection that was closed; late retransmissions still find it.
+    /// How long a closed connection is remembered, so that retransmissions are not taken for a new one.
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
     pub close_timeout: HumanDuration,
     /// IP fragments kept in all, until their datagram is complete. Beyond, the oldest datagram is given up.

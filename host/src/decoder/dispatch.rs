@@ -1,4 +1,4 @@
-//! Takes streams from the engine, finds out whose they are, and feeds them to plugins in batches.
+//! Takes streams from the engine, finds out whose they are (`detect`), and feeds them to plugins in batches.
 //!
 //! ```text
 //!   opened ──> detecting ──verdict yes──> decoding ──closed──> (batch fed) ──> id free
@@ -7,27 +7,23 @@
 //! ```
 //!
 //! Invariants: an id is reused only after the batch with its `closed` was fed; a plugin hears of a connection (`opened`)
-//! before anything of it; after a failure the connections of the lost instance are told anew, as midstream.
+//! before anything of it; after a failure the connections of the lost instance are told anew, as midstream. The end of
+//! a connection is reported when its last id is free, so that no exchange comes behind it.
+
+mod detect;
 
 use std::collections::BTreeMap;
 
 use podtap_stream::{Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Side, Sink};
 
-use super::Verdict;
 use super::batch::{Batch, Entry, Place};
 use super::descriptor::Descriptor;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
-use super::tracked::{Detecting, State, Table, Tracked, index};
+use super::tracked::{Claim, Ended, State, Table, Tracked, index};
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;
-
-/// On a connection seen from its middle, how many pieces are tried for the start of a message.
-const MIDSTREAM_ATTEMPTS: u32 = 16;
-
-/// Bytes that wait for a verdict in all connections together; beyond, a connection is not waited for.
-const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// Bounds of the dispatcher.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +93,8 @@ pub struct Dispatcher<'r> {
     waiting_bytes: usize,
     full: bool,
     demands: Vec<StreamDemand>,
+    /// Connections to be reported as over; none where nobody asks for them.
+    ended: Option<Vec<Ended>>,
     counters: DispatchCounters,
 }
 
@@ -108,12 +106,13 @@ enum StreamDemand {
 
 impl<'r> Dispatcher<'r> {
     /// With the plugins (at most [`MAX_PLUGINS`]) and an instance of each. `ports` gives server ports to plugins by their
-    /// index.
+    /// index. `report_ends`: for [`Dispatcher::report_ended`].
     pub fn new(
         runtime: &'r Runtime,
         plugins: Vec<(Plugin, Instance)>,
         ports: BTreeMap<u16, usize>,
         limits: DispatchLimits,
+        report_ends: bool,
     ) -> Dispatcher<'r> {
         let slot = |(plugin, instance)| Slot {
             plugin,
@@ -131,6 +130,7 @@ impl<'r> Dispatcher<'r> {
             waiting_bytes: 0,
             full: false,
             demands: Vec::new(),
+            ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
         }
     }
@@ -161,6 +161,18 @@ impl<'r> Dispatcher<'r> {
             self.feed(slot, take);
         }
         self.pass_on_demands(engine);
+    }
+
+    /// Connections that are over, each after its last exchange, with the protocol where a plugin knew one; to be called
+    /// after every packet and flush.
+    pub fn report_ended(&mut self, take: &mut dyn FnMut(&Ended, Option<&str>)) {
+        for ended in self.ended.iter_mut().flat_map(|ended| ended.drain(..)) {
+            let protocol = ended.claim.and_then(|claim| {
+                let protocols = &self.slots.get(claim.slot)?.plugin.descriptor.protocols;
+                protocols.get(claim.protocol?).map(String::as_str)
+            });
+            take(&ended, protocol);
+        }
     }
 
     fn pass_on_demands(&mut self, engine: &mut Engine) {
@@ -201,7 +213,7 @@ impl<'r> Dispatcher<'r> {
         }
         let held = &mut self.slots[slot];
         for id in held.closed.drain(..closed) {
-            self.table.remove(id);
+            release(&mut self.table, &mut self.ended, id);
         }
         // What was handed over is closed in the next batch already.
         if held.batch.is_empty() {
@@ -234,6 +246,7 @@ impl<'r> Dispatcher<'r> {
             counters.exchanges += rows.len() as u64;
             for row in rows.each() {
                 if let Some(tracked) = table.get_mut(row.connection) {
+                    tracked.note_claim(Claim { slot, protocol: Some(row.protocol) });
                     take(tracked, descriptor, row);
                 }
             }
@@ -357,191 +370,12 @@ impl<'r> Dispatcher<'r> {
         }
     }
 
-    /// What a connection kept for a verdict is of no use any more.
-    fn drop_waiting(&mut self, id: u32) {
-        if let Some(Tracked { state: State::Detecting(Some(waiting)), .. }) = self.table.get_mut(id) {
-            let bytes = waiting.bytes();
-            self.waiting_bytes -= bytes;
-            self.counters.bytes_undetected += bytes as u64;
-            **waiting = Detecting { attempts: waiting.attempts + 1, ends: waiting.ends, ..Detecting::default() };
-        }
-    }
-
     fn ignore(&mut self, id: u32) {
         self.drop_waiting(id);
         if let Some(tracked) = self.table.get_mut(id) {
             tracked.state = State::Ignored;
             self.demands.push(StreamDemand::Ignore(tracked.stream));
         }
-    }
-
-    /// Payload of a connection that nobody has claimed.
-    fn detect(&mut self, id: u32, side: Side, chunk: Chunk<'_>) {
-        let Some(tracked) = self.table.get_mut(id) else { return };
-        let State::Detecting(waiting) = &mut tracked.state else { return };
-        if let Some((slot, client)) = by_port(&self.ports, tracked.client, [tracked.a.port, tracked.b.port]) {
-            tracked.client = Some(client);
-            return self.assign(id, slot, side, chunk);
-        }
-        // The common way: the first piece decides, nothing is kept.
-        let Some(waiting) = waiting else {
-            let mut refused = 0;
-            return match self.ask(id, side, chunk.bytes, &mut refused) {
-                Answer::Yes { slot, client } => {
-                    if let Some(tracked) = self.table.get_mut(id) {
-                        tracked.client = Some(client);
-                    }
-                    self.assign(id, slot, side, chunk);
-                }
-                answer => {
-                    if let Some(Tracked { state: State::Detecting(waiting), .. }) = self.table.get_mut(id) {
-                        let kept = Detecting { refused, ..Detecting::default() };
-                        waiting.insert(Box::new(kept)).keep(side, chunk);
-                        self.waiting_bytes += chunk.bytes.len();
-                    }
-                    self.undecided(id, side, &answer);
-                }
-            };
-        };
-        waiting.keep(side, chunk);
-        self.waiting_bytes += chunk.bytes.len();
-        let head = std::mem::take(&mut waiting.heads[index(side)]);
-        let mut refused = waiting.refused;
-        let answer = self.ask(id, side, &head, &mut refused);
-        if let Some(Tracked { state: State::Detecting(Some(waiting)), client, .. }) = self.table.get_mut(id) {
-            waiting.heads[index(side)] = head;
-            waiting.refused = refused;
-            if let Answer::Yes { slot, client: found } = answer {
-                *client = Some(found);
-                return self.assign_waiting(id, slot);
-            }
-        }
-        self.undecided(id, side, &answer);
-    }
-
-    /// Asks the plugins that have not refused yet, those with the port first.
-    fn ask(&mut self, id: u32, side: Side, head: &[u8], refused: &mut u64) -> Answer {
-        let Some(tracked) = self.table.get(id) else { return Answer::No };
-        let (known, ports) = (tracked.client, [tracked.a.port, tracked.b.port]);
-        let other = if side == Side::A { Side::B } else { Side::A };
-        let mut more = false;
-        for usual in [true, false] {
-            for slot in 0..self.slots.len() {
-                let descriptor = &self.slots[slot].plugin.descriptor;
-                if *refused & (1 << slot) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
-                    continue;
-                }
-                let directions: &[(bool, Side)] = match known {
-                    Some(client) if client == side => &[(false, side)],
-                    Some(client) => &[(true, client)],
-                    None => &[(false, side), (true, other)],
-                };
-                let mut refuses = true;
-                for &(from_server, client) in directions {
-                    match self.probe(slot, from_server, head) {
-                        Verdict::Yes => return Answer::Yes { slot, client },
-                        Verdict::NeedMore => refuses = false,
-                        Verdict::No => {}
-                    }
-                }
-                if refuses {
-                    *refused |= 1 << slot;
-                } else {
-                    more = true;
-                }
-            }
-        }
-        if more { Answer::NeedMore } else { Answer::No }
-    }
-
-    fn probe(&mut self, slot: usize, from_server: bool, head: &[u8]) -> Verdict {
-        let Some(instance) = &mut self.slots[slot].instance else { return Verdict::No };
-        match instance.probe(from_server, head) {
-            Ok(verdict) => verdict,
-            Err(failure) => {
-                self.replace(slot, &failure);
-                self.tell_anew(slot);
-                Verdict::No
-            }
-        }
-    }
-
-    /// No plugin has said yes: wait, try the next piece, or give up.
-    fn undecided(&mut self, id: u32, side: Side, answer: &Answer) {
-        let Some(tracked) = self.table.get_mut(id) else { return };
-        let midstream = tracked.midstream;
-        let State::Detecting(Some(waiting)) = &mut tracked.state else { return };
-        let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes;
-        let wait = matches!(answer, Answer::NeedMore) && !too_long && self.waiting_bytes <= MAX_WAITING_BYTES;
-        if wait {
-            return;
-        }
-        if midstream && waiting.attempts < MIDSTREAM_ATTEMPTS {
-            return self.drop_waiting(id);
-        }
-        self.counters.connections_undetected += 1;
-        self.ignore(id);
-    }
-
-    /// The connection belongs to a plugin, which gets the piece that decided it.
-    fn assign(&mut self, id: u32, slot: usize, side: Side, chunk: Chunk<'_>) {
-        self.counters.connections_detected += 1;
-        if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Decoding { slot, opened: false };
-        }
-        self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
-    }
-
-    /// The connection belongs to a plugin, which gets all that was kept.
-    fn assign_waiting(&mut self, id: u32, slot: usize) {
-        let Some(tracked) = self.table.get_mut(id) else { return };
-        let state = std::mem::replace(&mut tracked.state, State::Decoding { slot, opened: false });
-        let State::Detecting(Some(waiting)) = state else { return };
-        self.counters.connections_detected += 1;
-        self.waiting_bytes -= waiting.bytes();
-        let mut rest = [waiting.heads[0].as_slice(), waiting.heads[1].as_slice()];
-        for &(side, time_ns, position, length) in &waiting.pieces {
-            let Some((bytes, after)) = rest[index(side)].split_at_checked(length) else { break };
-            rest[index(side)] = after;
-            self.push(id, slot, side, time_ns, position, Entry::Data(bytes));
-        }
-        for side in [Side::A, Side::B] {
-            if let Some((position, time_ns)) = waiting.ends[index(side)] {
-                self.push(id, slot, side, time_ns, position, Entry::End);
-            }
-        }
-    }
-}
-
-enum Answer {
-    Yes { slot: usize, client: Side },
-    No,
-    NeedMore,
-}
-
-/// The slot that a server port belongs to by configuration, and the client's side.
-fn by_port(ports: &BTreeMap<u16, usize>, client: Option<Side>, [a, b]: [u16; 2]) -> Option<(usize, Side)> {
-    match client {
-        _ if ports.is_empty() => None,
-        Some(Side::A) => ports.get(&b).map(|&slot| (slot, Side::A)),
-        Some(Side::B) => ports.get(&a).map(|&slot| (slot, Side::B)),
-        // Who listens on a configured port is the server; if both do, nobody knows.
-        None => match (ports.get(&a), ports.get(&b)) {
-            (None, Some(&slot)) => Some((slot, Side::A)),
-            (Some(&slot), None) => Some((slot, Side::B)),
-            _ => None,
-        },
-    }
-}
-
-impl Detecting {
-    fn keep(&mut self, side: Side, chunk: Chunk<'_>) {
-        self.heads[index(side)].extend_from_slice(chunk.bytes);
-        self.pieces.push((side, chunk.time_ns, chunk.position, chunk.bytes.len()));
-    }
-
-    fn bytes(&self) -> usize {
-        self.heads[0].len() + self.heads[1].len()
     }
 }
 
@@ -596,8 +430,15 @@ impl Sink for Dispatcher<'_> {
     }
 
     fn closed(&mut self, connection: &Connection, closed: &Closed) {
-        let Some(id) = self.table.id(connection.id) else { return };
+        let Some(id) = self.table.id(connection.id) else {
+            // It never carried anything.
+            self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
+            return;
+        };
         let Some(tracked) = self.table.get(id) else { return };
+        if self.ended.is_some() {
+            tracked.note_end(connection, closed);
+        }
         match &tracked.state {
             State::Decoding { slot, .. } => {
                 let slot = *slot;
@@ -612,9 +453,17 @@ impl Sink for Dispatcher<'_> {
             State::Detecting(_) => {
                 self.counters.connections_undetected += 1;
                 self.drop_waiting(id);
-                self.table.remove(id);
+                release(&mut self.table, &mut self.ended, id);
             }
-            State::Ignored => self.table.remove(id),
+            State::Ignored => release(&mut self.table, &mut self.ended, id),
         }
+    }
+}
+
+/// Frees an id. The connection is reported once none of its ids is left.
+fn release(table: &mut Table, ended: &mut Option<Vec<Ended>>, id: u32) {
+    let tracked = table.remove(id);
+    if let Some(ended) = ended {
+        ended.extend(tracked.and_then(Tracked::into_ended));
     }
 }

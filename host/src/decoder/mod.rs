@@ -23,4 +23,4 @@ pub use directory::{Loaded, load, search_path};
 pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};
 pub use output::{Demand, DemandKind, Row, Rows};
 pub use sandbox::{Failure, Instance, Limits, LoadError, Plugin, Runtime};
-pub use tracked::Tracked;
+pub use tracked::{Ended, Tracked};

@@ -1,9 +1,9 @@
 //! What the dispatcher knows of a connection, under the id that plugins see.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use podtap_stream::{Connection, ConnectionId, Endpoint, OpenedBy, Side};
+use podtap_stream::{Closed, Connection, ConnectionId, Endpoint, OpenedBy, Side};
 
 use crate::event::ConnectionIdentity;
 
@@ -20,9 +20,48 @@ pub struct Tracked {
     pub midstream: bool,
     /// Capture time of the first packet, ns since epoch.
     pub start_ns: u64,
-    /// Number of the next exchange; one count for all protocols that follow each other on the connection.
-    next_exchange: Rc<Cell<u32>>,
+    shared: Rc<Shared>,
     identity: Option<Box<ConnectionIdentity>>,
+}
+
+/// What is of the whole connection, whatever protocols follow each other on it.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Number of the next exchange.
+    next_exchange: Cell<u32>,
+    claim: Cell<Option<Claim>>,
+    /// Where someone asks for it.
+    end: RefCell<Option<Box<Ended>>>,
+}
+
+/// The plugin that took a connection last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) slot: usize,
+    /// Index into its protocols, where one is known.
+    pub(super) protocol: Option<usize>,
+}
+
+/// A connection that is over, and of which all exchanges were reported.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its ends.
+    pub connection: Connection,
+    /// Why it is over, and what was seen of it.
+    pub closed: Closed,
+    /// Which side is the client; none where nobody knew.
+    pub client: Option<Side>,
+    /// Exchanges reported; none where no plugin claimed it.
+    pub exchanges: Option<u32>,
+    pub(super) claim: Option<Claim>,
+}
+
+impl Ended {
+    /// A connection that no plugin claimed.
+    pub(super) fn new(connection: &Connection, closed: &Closed) -> Ended {
+        let client = (connection.opened_by == OpenedBy::Handshake).then_some(Side::A);
+        Ended { connection: *connection, closed: *closed, client, exchanges: None, claim: None }
+    }
 }
 
 #[derive(Debug)]
@@ -61,7 +100,7 @@ impl Tracked {
             state: State::Detecting(None),
             midstream: !handshake,
             start_ns: connection.start_ns,
-            next_exchange: Rc::default(),
+            shared: Rc::default(),
             identity: None,
         }
     }
@@ -71,16 +110,34 @@ impl Tracked {
         Tracked {
             state: State::Detecting(None),
             identity: self.identity.clone(),
-            next_exchange: Rc::clone(&self.next_exchange),
+            shared: Rc::clone(&self.shared),
             ..*self
         }
     }
 
     /// The number of an exchange that is being reported, from 0.
     pub fn number_exchange(&self) -> u32 {
-        let number = self.next_exchange.get();
-        self.next_exchange.set(number.wrapping_add(1));
+        let number = self.shared.next_exchange.get();
+        self.shared.next_exchange.set(number.wrapping_add(1));
         number
+    }
+
+    /// A plugin took it, or found an exchange of this protocol.
+    pub(super) fn note_claim(&self, claim: Claim) {
+        self.shared.claim.set(Some(claim));
+    }
+
+    /// The engine told its end.
+    pub(super) fn note_end(&self, connection: &Connection, closed: &Closed) {
+        let ended = Ended { client: self.client, ..Ended::new(connection, closed) };
+        *self.shared.end.borrow_mut() = Some(Box::new(ended));
+    }
+
+    /// Its end, where it was noted and this is the last that was left of the connection.
+    pub(super) fn into_ended(self) -> Option<Ended> {
+        let Shared { next_exchange, claim, end } = Rc::into_inner(self.shared)?;
+        let claim = claim.get();
+        end.into_inner().map(|end| Ended { exchanges: claim.map(|_| next_exchange.get()), claim, ..*end })
     }
 
     /// The client's address; side A's where nobody knows who is the client.
@@ -163,12 +220,10 @@ impl Table {
         self.slots.get_mut(id as usize)?.as_mut()
     }
 
-    pub(super) fn remove(&mut self, id: u32) {
-        if let Some(slot) = self.slots.get_mut(id as usize)
-            && slot.take().is_some()
-        {
-            self.free.push(id);
-        }
+    pub(super) fn remove(&mut self, id: u32) -> Option<Tracked> {
+        let tracked = self.slots.get_mut(id as usize)?.take()?;
+        self.free.push(id);
+        Some(tracked)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {

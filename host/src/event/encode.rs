@@ -1,8 +1,8 @@
-//! Exchanges to bytes: MessagePack or JSON, each once, into a buffer that is reused.
+//! Events to bytes: MessagePack or JSON, each once, into a buffer that is reused.
 
 use serde::{Deserialize, Serialize};
 
-use super::Exchange;
+use super::Event;
 
 /// An encoding of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, clap::ValueEnum)]
@@ -25,7 +25,7 @@ impl Format {
     }
 }
 
-/// An exchange that could not be encoded: a fault of podtap's own.
+/// An event that could not be encoded: a fault of podtap's own.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// From the MessagePack encoder.
@@ -54,14 +54,14 @@ impl Encoder {
         self.format
     }
 
-    /// The exchange as one value, valid until the next call. No newline is added.
-    pub fn encode(&mut self, exchange: &Exchange<'_>) -> Result<&[u8], EncodeError> {
+    /// The event as one value, valid until the next call. No newline is added.
+    pub fn encode(&mut self, event: Event<'_>) -> Result<&[u8], EncodeError> {
         self.buffer.clear();
         match self.format {
             Format::Msgpack => {
-                exchange.serialize(&mut rmp_serde::Serializer::new(&mut self.buffer).with_struct_map())?;
+                event.serialize(&mut rmp_serde::Serializer::new(&mut self.buffer).with_struct_map())?;
             }
-            Format::Json => serde_json::to_writer(&mut self.buffer, exchange)?,
+            Format::Json => serde_json::to_writer(&mut self.buffer, &event)?,
         }
         Ok(&self.buffer)
     }

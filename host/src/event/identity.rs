@@ -31,11 +31,20 @@ impl ConnectionIdentity {
         ConnectionIdentity { id, prefix }
     }
 
-    /// `id` of an exchange: 24 hex digits that name agent and connection, then 8 with the number of the exchange.
+    /// `id` of the event of the connection itself: 24 hex digits that name agent and connection.
+    pub fn event_id(&self) -> Cow<'static, str> {
+        self.with(&[])
+    }
+
+    /// `id` of an exchange: those 24, then 8 with the number of the exchange.
     pub fn exchange_id(&self, exchange: u32) -> Cow<'static, str> {
+        self.with(&exchange.to_be_bytes())
+    }
+
+    fn with(&self, suffix: &[u8]) -> Cow<'static, str> {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = Vec::with_capacity(32);
-        for byte in self.prefix.iter().chain(&exchange.to_be_bytes()) {
+        for byte in self.prefix.iter().chain(suffix) {
             text.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
         String::from_utf8(text).unwrap_or_default().into()
@@ -85,6 +94,8 @@ mod tests {
         assert_eq!(of("x", 1, 0), of("x", 1, 0));
         assert_eq!(of("x", 1, 0).len(), 32);
         assert!(of("x", 1, 258).ends_with("00000102"));
+        let event = ConnectionIdentity::new("x", a, b, 1).event_id();
+        assert_eq!(event, of("x", 1, 0)[..24]);
         let distinct = [of("x", 1, 0), of("y", 1, 0), of("x", 2, 0), of("x", 1, 1)];
         let set: std::collections::HashSet<_> = distinct.iter().collect();
         assert_eq!(set.len(), distinct.len());

@@ -1,13 +1,17 @@
-//! One request/response exchange, as a consumer reads it: the schema [`SCHEMA`], typed once.
+//! What is published: exchanges, and the ends of connections (see `connection`).
+//!
+//! Here: one request/response exchange, as a consumer reads it: the schema [`EXCHANGE_SCHEMA`], typed once.
 //!
 //! Absent means unknown: no empty string and no zero that was not seen. Attribute names follow the OpenTelemetry
 //! semantic conventions.
 
+mod connection;
 mod encode;
 mod identity;
 mod redact;
 mod time;
 
+pub use connection::{CONNECTION_SCHEMA, ConnectionEvent, End, Kind, Name, Opened, Party, Reason, Role};
 pub use encode::{EncodeError, Encoder, Format};
 pub use identity::ConnectionIdentity;
 pub use redact::Redaction;
@@ -15,18 +19,72 @@ pub use time::Timestamp;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-/// Name and version of the event's schema.
-pub const SCHEMA: &str = "podtap.exchange/1";
+/// Name and version of the schema of exchanges.
+pub const EXCHANGE_SCHEMA: &str = "podtap.exchange/1";
 
 /// What the agent knows of where it runs: `k8s.pod.name`, `service.name`, `host.name` and what the config adds.
 pub type Resource = BTreeMap<String, String>;
+
+/// One event of any kind.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event<'e> {
+    /// A request and its response.
+    Exchange(&'e Exchange<'e>),
+    /// The end of a connection, after its exchanges.
+    Connection(&'e ConnectionEvent<'e>),
+}
+
+impl<'e> Event<'e> {
+    /// Name and version of its schema.
+    pub fn schema(self) -> &'static str {
+        match self {
+            Event::Exchange(_) => EXCHANGE_SCHEMA,
+            Event::Connection(_) => CONNECTION_SCHEMA,
+        }
+    }
+
+    /// Its `time`.
+    pub fn time(self) -> Timestamp {
+        match self {
+            Event::Exchange(exchange) => exchange.time,
+            Event::Connection(connection) => connection.time,
+        }
+    }
+
+    /// Its `protocol`.
+    pub fn protocol(self) -> Option<&'e str> {
+        match self {
+            Event::Exchange(exchange) => Some(&exchange.protocol),
+            Event::Connection(connection) => connection.protocol.as_deref(),
+        }
+    }
+
+    /// Its `connection.id`.
+    pub fn connection_id(self) -> &'e str {
+        match self {
+            Event::Exchange(exchange) => &exchange.connection.id,
+            Event::Connection(connection) => &connection.connection.id,
+        }
+    }
+
+    /// Its server.
+    pub fn server(self) -> Option<SocketAddr> {
+        match self {
+            Event::Exchange(Exchange { server, .. }) => Some(SocketAddr::new(server.address, server.port)),
+            Event::Connection(connection) => {
+                connection.server.as_ref().map(|server| SocketAddr::new(server.address, server.port))
+            }
+        }
+    }
+}
 
 /// A request and its response, on one connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

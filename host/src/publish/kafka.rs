@@ -22,9 +22,9 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, Thre
 
 use super::{Delivery, Output, PublishError};
 use crate::config::{self, HumanDuration, LibrdkafkaOptions, RecordKey, RecordTimestamp};
-use crate::event::{Encoder, Exchange, SCHEMA};
+use crate::event::{Encoder, Event};
 
-/// Protocols whose record headers are kept ready.
+/// Schemas and protocols whose record headers are kept ready.
 const MAX_READY_HEADERS: usize = 64;
 /// For how long a topic that is being created may be unknown.
 const TOPIC_CREATION: Duration = Duration::from_secs(5);
@@ -42,7 +42,8 @@ pub struct Kafka {
     timeout: HumanDuration,
     /// Reused.
     key_text: String,
-    headers: Vec<(String, OwnedHeaders)>,
+    /// By schema and protocol.
+    headers: Vec<(&'static str, Option<String>, OwnedHeaders)>,
     accepted: u64,
     /// Records that librdkafka did not take, by reason.
     refused: BTreeMap<String, u64>,
@@ -123,17 +124,20 @@ impl Kafka {
         self.producer.client().context()
     }
 
-    fn headers_of(&mut self, protocol: &str) -> OwnedHeaders {
-        if let Some((_, headers)) = self.headers.iter().find(|(known, _)| known == protocol) {
+    fn headers_of(&mut self, schema: &'static str, protocol: Option<&str>) -> OwnedHeaders {
+        let mut ready = self.headers.iter();
+        if let Some((.., headers)) = ready.find(|(s, p, _)| *s == schema && p.as_deref() == protocol) {
             return headers.clone();
         }
         let header = |key, value| Header { key, value: Some(value) };
-        let headers = OwnedHeaders::new_with_capacity(3)
+        let mut headers = OwnedHeaders::new_with_capacity(3)
             .insert(header("content-type", self.encoder.format().media_type()))
-            .insert(header("podtap-schema", SCHEMA))
-            .insert(header("podtap-protocol", protocol));
+            .insert(header("podtap-schema", schema));
+        if let Some(protocol) = protocol {
+            headers = headers.insert(header("podtap-protocol", protocol));
+        }
         if self.headers.len() < MAX_READY_HEADERS {
-            self.headers.push((protocol.to_owned(), headers.clone()));
+            self.headers.push((schema, protocol.map(str::to_owned), headers.clone()));
         }
         headers
     }
@@ -144,26 +148,27 @@ impl Kafka {
 }
 
 impl Output for Kafka {
-    fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError> {
+    fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         use std::fmt::Write as _;
-        let headers = self.headers_of(&exchange.protocol);
+        let headers = self.headers_of(event.schema(), event.protocol());
         self.key_text.clear();
         match self.key {
-            RecordKey::Connection => self.key_text.push_str(&exchange.connection.id),
+            RecordKey::Connection => self.key_text.push_str(event.connection_id()),
             RecordKey::Server => {
-                let server = std::net::SocketAddr::new(exchange.server.address, exchange.server.port);
-                // Writing to a String cannot fail.
-                let _ = write!(self.key_text, "{server}");
+                if let Some(server) = event.server() {
+                    // Writing to a String cannot fail.
+                    let _ = write!(self.key_text, "{server}");
+                }
             }
             RecordKey::None => {}
         }
-        let payload = self.encoder.encode(exchange)?;
+        let payload = self.encoder.encode(event)?;
         let mut record = BaseRecord::<str, [u8]>::to(&self.topic).payload(payload).headers(headers);
-        if self.key != RecordKey::None {
+        if !self.key_text.is_empty() {
             record = record.key(&self.key_text);
         }
         if self.timestamp == RecordTimestamp::Event {
-            record = record.timestamp(i64::try_from(exchange.time.0 / 1_000_000).unwrap_or(i64::MAX));
+            record = record.timestamp(i64::try_from(event.time().0 / 1_000_000).unwrap_or(i64::MAX));
         }
         let pending = loop {
             let code = match self.producer.send(record) {

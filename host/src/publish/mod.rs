@@ -1,6 +1,6 @@
-//! Exchanges out of the program: to standard output, a file, Kafka.
+//! Events out of the program: to standard output, a file, Kafka.
 //!
-//! In come exchanges, redacted and complete; out they go to every output of the run, and into the summary. An output
+//! In come events, redacted and complete; out they go to every output of the run, and into the summary. An output
 //! that fails names itself and ends the run, for an event that went nowhere is not to pass in silence; only a reader
 //! that went away (`| head`) is no failure.
 
@@ -22,16 +22,16 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use crate::config::{Config, OutputFormat};
-use crate::event::{EncodeError, Exchange, Format};
+use crate::event::{EncodeError, Event, Format};
 use crate::summary::Summary;
 
 /// Bytes collected before a write.
 const WRITE_BUFFER_BYTES: usize = 64 << 10;
 
-/// Where exchanges go.
+/// Where events go.
 pub trait Output {
-    /// Takes an exchange. It may still be on its way when this returns.
-    fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError>;
+    /// Takes an event. It may still be on its way when this returns.
+    fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError>;
 
     /// Sends off what was taken, where it is still held back: nothing more may come for a while.
     fn flush(&mut self) -> Result<(), PublishError> {
@@ -45,7 +45,7 @@ pub trait Output {
     fn learn_status_attributes(&mut self, _attributes: &HashMap<String, String>) {}
 }
 
-/// What became of exchanges that were taken.
+/// What became of events that were taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Arrived.
@@ -61,7 +61,7 @@ impl Delivery {
     }
 }
 
-/// Exchanges cannot be published.
+/// Events cannot be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Whoever read standard output has gone. No fault: there is nothing more to do.
@@ -188,10 +188,10 @@ impl Outputs {
         }
     }
 
-    /// Takes an exchange. [`PublishError::ReaderGone`]: no output is left.
-    pub fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError> {
-        self.summary.record(exchange);
-        self.each(|output| output.publish(exchange))
+    /// Takes an event. [`PublishError::ReaderGone`]: no output is left.
+    pub fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
+        self.summary.record(event);
+        self.each(|output| output.publish(event))
     }
 
     /// Sends off what is held back. [`PublishError::ReaderGone`]: no output is left.
@@ -325,7 +325,7 @@ mod tests {
 
     /// The result of the first publish that is not fine, if one is not.
     fn publish_much(outputs: &mut Outputs) -> Result<(), PublishError> {
-        (0..1000).try_for_each(|_| outputs.publish(&example_event()))
+        (0..1000).try_for_each(|_| outputs.publish(Event::Exchange(&example_event())))
     }
 
     #[test]

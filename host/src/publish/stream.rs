@@ -1,7 +1,7 @@
 //! Events one after the other, for programs: JSON Lines, or MessagePack maps without anything between them.
 
 use super::{Delivery, Output, PublishError, Sink};
-use crate::event::{Encoder, Exchange, Format};
+use crate::event::{Encoder, Event, Format};
 
 /// Writes events to a file or standard output.
 pub struct EventStream {
@@ -16,8 +16,8 @@ impl EventStream {
 }
 
 impl Output for EventStream {
-    fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError> {
-        let bytes = self.encoder.encode(exchange)?;
+    fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
+        let bytes = self.encoder.encode(event)?;
         self.sink.write(bytes)?;
         if self.encoder.format() == Format::Json {
             self.sink.write(b"\n")?;

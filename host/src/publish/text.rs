@@ -1,21 +1,24 @@
-//! One line an exchange, for people.
+//! One line an event, for people.
 //!
 //! ```text
 //! 21:14:03.123Z 10.1.0.5:51544 -> 10.1.0.9:80 http  200 1.24ms 5.1kB GET /api/users/42
+//! 21:14:03.120Z 10.1.0.5:51544 -> 10.1.0.9:80 http    - 2.31ms 6.0kB connection closed, 2 exchanges
 //! ```
 //!
 //! Time of day in UTC, client, server, protocol, status, duration, payload bytes of both directions, the outcome unless
-//! it is ok, what was lost if anything was, and the summary, last because it is of any length. Columns grow to the
-//! widest value seen, within bounds.
+//! it is ok, what was lost if anything was, and the summary, last because it is of any length. Of a connection whose
+//! client is not known, the sender of the first packet comes first, with `--` between. Columns grow to the widest value
+//! seen, within bounds.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthChar;
 
 use super::{Delivery, Output, Printable, PublishError, Sink};
-use crate::event::{Exchange, Loss, Outcome, Peer, Value};
+use crate::event::{ConnectionEvent, Event, Exchange, Loss, Opened, Outcome, Party, Reason, Role, Value};
 
 /// Width of a terminal that does not tell its own.
 const USUAL_TERMINAL_COLUMNS: usize = 120;
@@ -64,7 +67,7 @@ impl TextLines {
 }
 
 impl Output for TextLines {
-    fn publish(&mut self, exchange: &Exchange<'_>) -> Result<(), PublishError> {
+    fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         // Asked each time: windows are resized, and a line on a terminal costs far more than this.
         let columns = self.sink.is_terminal.then(|| {
             let size = terminal_size::terminal_size_of(self.sink.writer.get_ref());
@@ -72,9 +75,14 @@ impl Output for TextLines {
         });
         self.line.clear();
         let layout = Layout { coloured: self.coloured, columns };
-        let status = status(exchange, &self.status_attributes);
         // Writing to a String cannot fail.
-        let _ = layout.line(&mut self.line, exchange, status, &mut self.widths);
+        let _ = match event {
+            Event::Exchange(exchange) => {
+                let status = status(exchange, &self.status_attributes);
+                layout.line(&mut self.line, exchange, status, &mut self.widths)
+            }
+            Event::Connection(connection) => layout.connection_line(&mut self.line, connection, &mut self.widths),
+        };
         self.line.push('\n');
         self.sink.write(self.line.as_bytes())?;
         self.sink.end_event()
@@ -131,19 +139,18 @@ impl Layout {
             Outcome::NoResponse | Outcome::Aborted => Style::new().fg_color(Some(AnsiColor::Yellow.into())),
             Outcome::Unmatched => Style::new().fg_color(Some(AnsiColor::Magenta.into())),
         };
-        used += self.cell(out, DIM, TimeOfDay(exchange.time.0), &mut 0, 0, Align::Left)?;
-        used +=
-            self.cell(out, Style::new(), Address(&exchange.client), &mut widths.client, WIDEST_PEER, Align::Right)?;
-        used += self.cell(out, DIM, "->", &mut 0, 0, Align::Left)?;
-        used +=
-            self.cell(out, Style::new(), Address(&exchange.server), &mut widths.server, WIDEST_PEER, Align::Left)?;
-        let protocol = Printable(&exchange.protocol);
-        used += self.cell(out, BOLD, protocol, &mut widths.protocol, WIDEST_PROTOCOL, Align::Left)?;
-        used += self.cell(out, colour, Status(status), &mut widths.status, WIDEST_STATUS, Align::Right)?;
-        let duration = exchange.duration.map(DisplayDuration);
-        used += self.cell(out, Style::new(), OrDash(duration), &mut 7, 7, Align::Right)?;
+        let ends = [&exchange.client, &exchange.server].map(|peer| SocketAddr::new(peer.address, peer.port));
         let bytes = [exchange.client.bytes, exchange.server.bytes].into_iter().flatten().reduce(u64::saturating_add);
-        used += self.cell(out, Style::new(), OrDash(bytes.map(Bytes)), &mut 7, 7, Align::Right)?;
+        let columns = Columns {
+            time_ns: exchange.time.0,
+            ends,
+            arrow: "->",
+            protocol: &exchange.protocol,
+            status,
+            duration_ns: exchange.duration,
+            bytes,
+        };
+        used += self.columns(out, &columns, colour, widths)?;
         if exchange.outcome != Outcome::Ok {
             used += self.cell(out, colour, exchange.outcome.name(), &mut 0, 0, Align::Left)?;
         }
@@ -161,10 +168,84 @@ impl Layout {
             (None, Some(one), None) | (None, None, Some(one)) => write!(out, "{}", Printable(one))?,
             (None, None, None) => out.push('-'),
         }
+        self.cut(out, start, used);
+        Ok(())
+    }
+
+    fn connection_line(&self, out: &mut String, event: &ConnectionEvent<'_>, widths: &mut Widths) -> fmt::Result {
+        let style = match (event.opened, event.closed.reason) {
+            (Opened::Refused, _) => Style::new().fg_color(Some(AnsiColor::Red.into())).bold(),
+            (Opened::Unanswered, _) | (_, Reason::Reset) => Style::new().fg_color(Some(AnsiColor::Yellow.into())),
+            _ => DIM,
+        };
+        let mut ends = event.ends().map(|end| SocketAddr::new(end.address, end.port));
+        let (Some(first), Some(second)) = (ends.next(), ends.next()) else { return Ok(()) };
+        let sum = |bytes: fn(&Party) -> u64| event.ends().map(bytes).fold(0, u64::saturating_add);
+        let columns = Columns {
+            time_ns: event.time.0,
+            ends: [first, second],
+            arrow: if event.client.is_some() { "->" } else { "--" },
+            protocol: event.protocol.as_deref().unwrap_or("tcp"),
+            status: None,
+            duration_ns: Some(event.duration),
+            bytes: Some(sum(|end| end.bytes)),
+        };
+        let used = self.columns(out, &columns, style, widths)?;
+        let start = out.len();
+        match (event.opened, event.closed.by) {
+            (Opened::Refused, _) => out.push_str("connection refused"),
+            (Opened::Unanswered, _) => out.push_str("connection unanswered"),
+            (_, Some(Role::Client)) => out.push_str("connection reset by client"),
+            (_, Some(Role::Server)) => out.push_str("connection reset by server"),
+            (_, None) => write!(out, "connection {}", event.closed.reason.text())?,
+        }
+        match event.exchanges {
+            Some(1) => out.push_str(", 1 exchange"),
+            Some(exchanges) => write!(out, ", {exchanges} exchanges")?,
+            None => {}
+        }
+        for (bytes, what) in [
+            (sum(|end| end.retransmitted_bytes), "retransmitted"),
+            (sum(|end| end.gap_bytes.unwrap_or_default()), "lost"),
+        ] {
+            if bytes > 0 {
+                write!(out, ", {} {what}", Bytes(bytes))?;
+            }
+        }
+        if event.opened == Opened::Midstream {
+            out.push_str(", midstream");
+        }
+        self.cut(out, start, used);
+        Ok(())
+    }
+
+    /// What every line begins with; returns the columns used.
+    fn columns(
+        &self,
+        out: &mut String,
+        columns: &Columns<'_>,
+        colour: Style,
+        widths: &mut Widths,
+    ) -> Result<usize, fmt::Error> {
+        let [first, second] = columns.ends;
+        let mut used = self.cell(out, DIM, TimeOfDay(columns.time_ns), &mut 0, 0, Align::Left)?;
+        used += self.cell(out, Style::new(), first, &mut widths.client, WIDEST_PEER, Align::Right)?;
+        used += self.cell(out, DIM, columns.arrow, &mut 0, 0, Align::Left)?;
+        used += self.cell(out, Style::new(), second, &mut widths.server, WIDEST_PEER, Align::Left)?;
+        let protocol = Printable(columns.protocol);
+        used += self.cell(out, BOLD, protocol, &mut widths.protocol, WIDEST_PROTOCOL, Align::Left)?;
+        used += self.cell(out, colour, Status(columns.status), &mut widths.status, WIDEST_STATUS, Align::Right)?;
+        let duration = columns.duration_ns.map(DisplayDuration);
+        used += self.cell(out, Style::new(), OrDash(duration), &mut 7, 7, Align::Right)?;
+        used += self.cell(out, Style::new(), OrDash(columns.bytes.map(Bytes)), &mut 7, 7, Align::Right)?;
+        Ok(used)
+    }
+
+    /// Cuts what stands from `start` to what the terminal has left beside the columns used.
+    fn cut(&self, out: &mut String, start: usize, used: usize) {
         if let Some(columns) = self.columns {
             cut(out, start, columns.saturating_sub(used).max(LEAST_SUMMARY_COLUMNS));
         }
-        Ok(())
     }
 
     /// A value, padded to its column, and a blank; returns the columns used.
@@ -198,6 +279,30 @@ impl Layout {
     }
 }
 
+/// What every line begins with.
+struct Columns<'a> {
+    time_ns: u64,
+    ends: [SocketAddr; 2],
+    arrow: &'static str,
+    protocol: &'a str,
+    status: Option<&'a Value<'a>>,
+    duration_ns: Option<u64>,
+    bytes: Option<u64>,
+}
+
+impl Reason {
+    fn text(self) -> &'static str {
+        match self {
+            Reason::Fin => "closed",
+            Reason::Reset => "reset",
+            Reason::Idle => "idle",
+            Reason::Evicted => "evicted",
+            Reason::Replaced => "replaced",
+            Reason::CaptureEnd => "open at the end of the capture",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Align {
     Left,
@@ -228,14 +333,6 @@ impl fmt::Display for TimeOfDay {
         let ms = self.0 / 1_000_000 % 86_400_000;
         let (seconds, ms) = (ms / 1000, ms % 1000);
         write!(formatter, "{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
-    }
-}
-
-struct Address<'a>(&'a Peer);
-
-impl fmt::Display for Address<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", std::net::SocketAddr::new(self.0.address, self.0.port))
     }
 }
 
@@ -322,8 +419,8 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::event::Attributes;
-    use crate::reference::example_event;
+    use crate::event::{Attributes, End};
+    use crate::reference::{example_connection_event, example_event};
 
     fn line(exchange: &Exchange<'_>, coloured: bool, columns: Option<usize>) -> String {
         let attributes = HashMap::from([("http".to_owned(), "http.response.status_code".to_owned())]);
@@ -371,6 +468,43 @@ mod tests {
             },
             &format!("{start}GET"),
         );
+    }
+
+    #[test]
+    fn a_line_of_a_connection_says_how_it_ended() {
+        let shown = |change: fn(&mut ConnectionEvent<'static>)| {
+            let (mut event, mut out) = (example_connection_event(), String::new());
+            change(&mut event);
+            let layout = Layout { coloured: false, columns: None };
+            layout.connection_line(&mut out, &event, &mut Widths::default()).unwrap();
+            out
+        };
+        let start = "00:00:00.120Z 10.1.0.5:51544 -> 10.1.0.9:80 http -  58.1ms  3.54kB connection ";
+        assert_eq!(shown(|_| {}), format!("{start}closed, 4 exchanges, 120B retransmitted"));
+        let reset = shown(|event| {
+            event.closed = End { reason: Reason::Reset, by: Some(Role::Server) };
+            event.exchanges = Some(1);
+            event.client.as_mut().unwrap().gap_bytes = Some(1460);
+        });
+        assert_eq!(reset, format!("{start}reset by server, 1 exchange, 120B retransmitted, 1.46kB lost"));
+        let unknown = shown(|event| {
+            event.opened = Opened::Midstream;
+            event.closed.reason = Reason::CaptureEnd;
+            (event.protocol, event.exchanges) = (None, None);
+            event.endpoints = event.client.take().zip(event.server.take()).map(|(client, server)| [client, server]);
+        });
+        let expected = "00:00:00.120Z 10.1.0.5:51544 -- 10.1.0.9:80 tcp -  58.1ms  3.54kB connection open at the \
+                        end of the capture, 120B retransmitted, midstream";
+        assert_eq!(unknown, expected);
+        let refused = shown(|event| {
+            (event.opened, event.protocol, event.exchanges) = (Opened::Refused, None, None);
+            (event.client, event.server) = (event.client.map(quiet), event.server.map(quiet));
+        });
+        assert_eq!(refused, "00:00:00.120Z 10.1.0.5:51544 -> 10.1.0.9:80 tcp -  58.1ms      0B connection refused");
+    }
+
+    fn quiet(end: Party) -> Party {
+        Party { bytes: 0, retransmitted_bytes: 0, ..end }
     }
 
     #[test]

@@ -1,26 +1,31 @@
 //! What is known of a connection as a whole when it ends.
-//!
-//! Facts are of the segments captured, up to the close: late ones (see [`crate::Limits::close_timeout_ns`]) are in none.
-//! What is said of loss and repetition is read off sequence numbers alone, with these biases:
-//!
-//! - A packet captured twice (on the `any` device, say) is a retransmission.
-//! - A segment whose first sending was lost before the capture point is out of order, not a retransmission. One that
-//!   comes after its bytes were given up as a gap, or in midstream before the first byte seen, is a retransmission.
-//! - Keep-alive and zero-window probes are told by their length, no or one byte, and their place, right before the next
-//!   byte. They are in no count but `packets`. So a last segment of a single byte, sent again, is taken for one; and a
-//!   probe with a byte of new data makes a retransmission of the segment that sends this byte with others.
-//! - From [`crate::Engine::ignore`] on, holes are not kept: no gap or out-of-order segment is noted any more, and what
-//!   comes late is a retransmission.
-//!
-//! Counts of 32 bits stay at their maximum once they reach it.
 
 use crate::engine::GapReason;
 
 /// Facts of a connection; those known from its beginning are in [`crate::Connection`].
+///
+/// They are of the segments captured, up to the close: late ones (see [`crate::Limits::close_timeout_ns`]), such as the
+/// acknowledgement of the last FIN, are in none. What is said of loss and repetition is read off sequence numbers alone,
+/// with these biases:
+///
+/// - A packet captured twice (on the `any` device, say) is a retransmission.
+/// - A segment whose first sending was lost before the capture point is out of order, not a retransmission. One that
+///   comes after its bytes were given up as a gap, or in midstream before the first byte seen, is a retransmission.
+/// - Keep-alive and zero-window probes are told by their length, no or one byte, and their place, right before the next
+///   byte. They are in no count but `packets`. So a last segment of a single byte, sent again, is taken for one; and a
+///   probe with a byte of new data makes a retransmission of the segment that sends this byte with others.
+/// - From [`crate::Engine::ignore`] on, holes are not kept: no gap or out-of-order segment is noted any more, and what
+///   comes late is a retransmission.
+///
+/// Counts of 32 bits stay at their maximum once they reach it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Greatest capture time of its packets, ns since epoch.
     pub last_ns: u64,
+    /// More was seen than SYNs and RSTs; in midstream, payload, or segments of both sides.
+    pub established: bool,
+    /// The consumer ignored it before its end, see above for what is not known then.
+    pub ignored: bool,
     /// From the first SYN of A, also where that was sent again, to the first SYN-ACK of B, ns. Absent unless the SYN
     /// was the first packet and the SYN-ACK was seen.
     pub syn_to_syn_ack_ns: Option<u64>,

@@ -14,6 +14,7 @@
 //! - Urgent data stays in the stream where it was sent (RFC 6093, section 2.2: TCP has no data out of band).
 //! - When a hole becomes a gap, and how the two sides stay in order, is written down in `delivery`; what opens, closes
 //!   and replaces a connection in `tracked`.
+//! - Every connection is told when it ends, also one that never carried payload, with what was seen of it (`facts`).
 //! - A closed connection is remembered for [`Limits::close_timeout_ns`] after its last retransmission, so that those
 //!   are not taken for a new one. It takes room in the table, but counts as a connection no more.
 //!

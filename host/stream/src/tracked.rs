@@ -282,6 +282,8 @@ impl Tracked {
         let ([a, b], [tally_a, tally_b], [syn_a, syn_b]) = (&self.streams, &self.tallies, self.syns);
         Facts {
             last_ns: self.last_ns,
+            established: self.established,
+            ignored: self.ignored,
             syn_to_syn_ack_ns: between(self.start_ns, self.syn_ack_ns).filter(|_| self.begun_by_syn),
             syn_ack_to_ack_ns: between(self.syn_ack_ns, self.ack_ns),
             a: SideFacts { syn: syn_a, ..a.facts(tally_a) },

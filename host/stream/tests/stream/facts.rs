@@ -54,6 +54,8 @@ fn a_whole_connection() {
     let side = SideFacts { syn: true, fin: true, ..SideFacts::default() };
     let expected = Facts {
         last_ns: SECOND + 8_000,
+        established: true,
+        ignored: false,
         syn_to_syn_ack_ns: Some(1_000),
         syn_ack_to_ack_ns: Some(1_000),
         a: SideFacts { packets: 4, payload_bytes: 8, ..side },
@@ -223,6 +225,7 @@ fn in_midstream_no_handshake_is_told() {
     assert_eq!((connection.opened_by, connection.a.port), (OpenedBy::Midstream, 40_000));
     let expected = Facts {
         last_ns: SECOND + 3_000,
+        established: true,
         a: SideFacts { packets: 2, payload_bytes: 2, ..SideFacts::default() },
         b: SideFacts { packets: 1, payload_bytes: 3, ..SideFacts::default() },
         ..Facts::default()
@@ -260,6 +263,7 @@ fn a_connection_that_was_never_opened_is_told_once() {
     let (connection, closed) = only(std::slice::from_ref(&unanswered));
     assert_eq!(connection.b, Endpoint { address: [10, 0, 0, 2].into(), port: 80 });
     assert_eq!((closed.reason, closed.facts.b), (CloseReason::CaptureEnd, SideFacts::default()));
+    assert!(!closed.facts.established);
 
     let reasons = |limits: Limits, segments: &[Tcp]| {
         let mut run = Run::new(limits);
@@ -307,7 +311,7 @@ fn an_ignored_connection_keeps_what_costs_nothing() {
     run.send(&[a(2).data("cd").ack(0), a(6).data("gh").ack(0), a(6).data("gh").ack(0), a(12).data("mn").ack(0)]);
     run.send(&[a(13).data("n").ack(0), b(0).ack(14).window(0), b(0).rst()]).finish();
     let (_, closed) = run.recorder.closed[0];
-    assert_eq!(closed.reason, CloseReason::Reset(Side::B));
+    assert_eq!((closed.reason, closed.facts.ignored), (CloseReason::Reset(Side::B), true));
     let expected = SideFacts {
         packets: 9,
         payload_bytes: 12,
