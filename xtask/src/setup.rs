@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Also what a local Apache Kafka needs: Java and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
-    /// Also the programs of the end-to-end checks: nginx, wrk, tcpdump, kcat, curl, Python
+    /// Also the programs of the end-to-end checks: nginx, wrk, tcpdump, tshark, kcat, curl, Python
     #[arg(long)]
     pub(crate) e2e: bool,
 }
@@ -45,6 +45,7 @@ const E2E: &[Need] = &[
     Need { package: "nginx", present: || has("nginx") },
     Need { package: "wrk", present: || has("wrk") },
     Need { package: "tcpdump", present: || has("tcpdump") },
+    Need { package: "tshark", present: || has("tshark") },
     Need { package: "kcat", present: || has("kcat") },
     Need { package: "procps", present: || has("kill") },
     Need { package: "curl", present: || has("curl") },

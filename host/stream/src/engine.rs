@@ -234,7 +234,7 @@ impl Engine {
         let Some(tracked) = self.table.get_mut(index) else { return };
         let ignored = tracked.is_ignored();
         match tracked.late_segment(end, segment, &mut self.counters) {
-            LateSegment::Old => self.table.touch(index, Life::Closing, self.now_ns, &self.limits),
+            LateSegment::Old => self.table.touch(index, Life::Lingering, self.now_ns, &self.limits),
             LateSegment::Other => {}
             LateSegment::Anew => {
                 self.table.remove(index);

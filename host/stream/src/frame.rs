@@ -24,12 +24,14 @@ pub(crate) struct Frame<'a> {
     pub(crate) bytes: &'a [u8],
     /// On the wire; at least `bytes.len()`.
     pub(crate) wire_len: usize,
+    /// A header said so, and not only the capture, whose word for the original length is not always true.
+    pub(crate) is_stated: bool,
 }
 
 impl<'a> Frame<'a> {
     /// The packet from its link header on. An original length below the captured one is not believed.
     pub(crate) fn new(bytes: &'a [u8], original_len: u32) -> Frame<'a> {
-        Frame { bytes, wire_len: bytes.len().max(original_len as usize) }
+        Frame { bytes, wire_len: bytes.len().max(original_len as usize), is_stated: false }
     }
 
     /// Reads `N` bytes.
@@ -53,8 +55,11 @@ impl<'a> Frame<'a> {
         self.bytes.first_chunk::<N>().ok_or(self.short_of(N))
     }
 
-    /// The rest is as long as its header says: padding behind is dropped, what is missing was cut off.
+    /// The rest is as long as its header says: padding behind is dropped, what is missing was cut off. A header around
+    /// it that said less is right: there is no more in it.
     pub(crate) fn set_wire_len(&mut self, length: usize) {
+        let length = if self.is_stated { length.min(self.wire_len) } else { length };
+        self.is_stated = true;
         self.bytes = self.bytes.get(..length).unwrap_or(self.bytes);
         self.wire_len = length;
     }

@@ -15,8 +15,8 @@
 //! - When a hole becomes a gap, and how the two sides stay in order, is written down in `delivery`; what opens, closes
 //!   and replaces a connection in `tracked`.
 //! - Every connection is told when it ends, also one that never carried payload, with what was seen of it (`facts`).
-//! - A closed connection is remembered for [`Limits::close_timeout_ns`] after its last retransmission, so that those
-//!   are not taken for a new one. It takes room in the table, but counts as a connection no more.
+//! - A closed connection is remembered for a while ([`Limits::close_timeout_ns`]), so that late retransmissions are not
+//!   taken for a new one. It takes room in the table, but counts as a connection no more.
 //!
 //! Never here: I/O, a clock (time is the packet's), unsafe code, a panic on any input, memory beyond [`Limits`].
 

@@ -20,7 +20,7 @@ pub struct Limits {
     /// The same for a connection of which only SYNs were seen, ns.
     pub handshake_timeout_ns: u64,
     /// How long a closed connection is remembered, so that retransmissions are not taken for a new one: packet time
-    /// since the close, or since the last retransmission after it, ns.
+    /// since the close, ns. 32 times as long since a retransmission that came after it, as their intervals double.
     pub close_timeout_ns: u64,
     /// IP fragments kept in all, with what their entries take. Beyond, the oldest datagram is given up.
     pub fragment_buffer_bytes: u32,

@@ -101,7 +101,7 @@ pub(crate) fn parse_payload(
     payload: &[u8],
     headers_left: u8,
 ) -> Result<Content<'_>, NoSegment> {
-    let frame = Frame { bytes: payload, wire_len: payload.len() };
+    let frame = Frame { bytes: payload, wire_len: payload.len(), is_stated: true };
     walk(Header::Payload(addresses, protocol), frame, headers_left)
 }
 

@@ -25,6 +25,10 @@ const NO_HOLE: u64 = u64::MAX;
 /// The slab grows by an eighth, at least by this: doubling would waste up to half of the memory.
 const MIN_GROWTH: usize = 64;
 
+/// How many times [`Limits::close_timeout_ns`] a closed connection is kept after a late retransmission: the next one may
+/// take twice as long (RFC 6298, section 5.5), up to a minute at least (section 2.4).
+const LINGERING_PATIENCE: u64 = 32;
+
 /// The ends of a connection, the same for both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -109,18 +113,21 @@ pub(crate) enum Life {
     HalfOpen,
     /// Was closed; kept for late retransmissions.
     Closing,
+    /// Was closed, and such a retransmission came.
+    Lingering,
     /// All others.
     Established,
 }
 
 impl Life {
     /// In the order in which they are evicted.
-    const ALL: [Life; 3] = [Life::HalfOpen, Life::Closing, Life::Established];
+    const ALL: [Life; 4] = [Life::HalfOpen, Life::Closing, Life::Lingering, Life::Established];
 
     fn timeout_ns(self, limits: &Limits) -> u64 {
         match self {
             Life::HalfOpen => limits.handshake_timeout_ns,
             Life::Closing => limits.close_timeout_ns,
+            Life::Lingering => limits.close_timeout_ns.saturating_mul(LINGERING_PATIENCE),
             Life::Established => limits.idle_timeout_ns,
         }
     }
@@ -181,6 +188,7 @@ pub(crate) struct Table {
     hasher: DefaultHashBuilder,
     half_open: List,
     closing: List,
+    lingering: List,
     established: List,
     with_hole: List,
     /// The slot found last: packets of a connection come in bursts.
@@ -198,6 +206,7 @@ impl Table {
             hasher: DefaultHashBuilder::default(),
             half_open: EMPTY,
             closing: EMPTY,
+            lingering: EMPTY,
             established: EMPTY,
             with_hole: EMPTY,
             last_found: NONE,
@@ -345,6 +354,7 @@ impl Table {
         match chain {
             Chain::Life(Life::HalfOpen) => &mut self.half_open,
             Chain::Life(Life::Closing) => &mut self.closing,
+            Chain::Life(Life::Lingering) => &mut self.lingering,
             Chain::Life(Life::Established) => &mut self.established,
             Chain::Hole => &mut self.with_hole,
         }

@@ -198,14 +198,14 @@ impl Tracked {
             }
         }
         let captured = segment.payload.len() as u64;
-        if self.ignored {
-            counters.bytes_ignored += captured;
-            return LateSegment::Old;
-        }
         let behind = (-stream.offset(segment.seq)).clamp(0, i64::MAX).unsigned_abs();
         let duplicate = if stream.origin == Origin::Unknown { 0 } else { captured.min(behind) };
-        counters.bytes_duplicate += duplicate;
-        counters.bytes_out_of_window += captured - duplicate;
+        if self.ignored {
+            counters.bytes_ignored += captured;
+        } else {
+            counters.bytes_duplicate += duplicate;
+            counters.bytes_out_of_window += captured - duplicate;
+        }
         if duplicate == captured && (captured > 0 || segment.fin) { LateSegment::Old } else { LateSegment::Other }
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn udp(frame: &mut Frame<'_>) -> Result<Header, NoSegment> {
     let &[_, _, port_high, port_low, len_high, len_low, _, _] = frame.take::<8>()?;
     // 0 is a jumbogram or offloaded; less than the header is no length.
     if let Some(length) = usize::from(u16::from_be_bytes([len_high, len_low])).checked_sub(8) {
-        frame.set_wire_len(length.min(frame.wire_len));
+        frame.set_wire_len(length);
     }
     match u16::from_be_bytes([port_high, port_low]) {
         VXLAN | VXLAN_LINUX => vxlan(frame),
@@ -109,7 +109,7 @@ fn gtp_u(frame: &mut Frame<'_>) -> Result<Header, NoSegment> {
     if flags & 0xf0 != 0x30 || kind != T_PDU {
         return Err(NoSegment::NotTcp);
     }
-    frame.set_wire_len(usize::from(u16::from_be_bytes([len_high, len_low])).min(frame.wire_len));
+    frame.set_wire_len(usize::from(u16::from_be_bytes([len_high, len_low])));
     // E, S and PN: each of them brings all the optional fields.
     if flags & 0x07 != 0 {
         let &[_, _, _, mut next] = frame.take::<4>()?;

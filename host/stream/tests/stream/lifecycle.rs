@@ -137,8 +137,30 @@ fn late_retransmissions_find_the_closed_connection() {
 fn a_closed_connection_is_forgotten_after_its_timeout() {
     let mut run = Run::new(Limits::default());
     run.send(&[a(-1).syn(), a(0).data("q"), a(1).rst().at(10 * SECOND)]).tells(&[OPENED, "A 0 q", "closed Reset(A)"]);
-    run.send(&[a(0).data("q").at(11 * SECOND), a(0).data("q").at(12 * SECOND)]).tells(&[]);
-    run.send(&[a(0).data("q").at(14 * SECOND)]).tells(&["opened Midstream by 40000", "A 0 q"]);
+    run.send(&[a(0).data("q").at(12 * SECOND)]).tells(&["opened Midstream by 40000", "A 0 q"]);
+}
+
+#[test]
+fn a_closed_connection_is_remembered_while_retransmissions_come() {
+    let mut run = Run::new(Limits::default());
+    run.send(&[a(-1).syn(), a(0).data("q"), a(1).rst().at(10 * SECOND)]).tells(&[OPENED, "A 0 q", "closed Reset(A)"]);
+    // Each after twice the time.
+    for second in [11, 13, 17, 25, 41, 73] {
+        run.send(&[a(0).data("q").at(second * SECOND)]).tells(&[]);
+    }
+    run.send(&[a(-1).port(9).syn().at(136 * SECOND)]);
+    run.send(&[a(0).data("q").at(137 * SECOND)]).tells(&["opened Midstream by 40000", "A 0 q"]);
+}
+
+#[test]
+fn an_ignored_connection_is_remembered_too() {
+    let mut run = Run::new(Limits::default());
+    run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("q").ack(0)]);
+    run.engine.ignore(run.recorder.last_id.expect("opened"));
+    run.send(&[a(1).fin().ack(0), b(0).fin().ack(2).at(10 * SECOND), a(2).ack(1)]);
+    run.tells(&[OPENED, "A 0 q", "closed Finished"]);
+    run.send(&[a(0).data("q").fin().ack(0).at(11 * SECOND), a(0).data("q").fin().ack(0).at(19 * SECOND)]).tells(&[]);
+    assert_eq!(run.engine.counters().connections_total, 1);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Tunnels: what lies in them is read as if it came bare.
 
-use podtap_stream::LinkType;
+use podtap_stream::{Engine, Limits, LinkType, Packet};
 
 use crate::links::{Fate, check_whole, ethernet, tcp, v4, v6};
-use crate::wire::{ipv4, ipv6};
+use crate::script::Recorder;
+use crate::wire::{b, ipv4, ipv6};
 
 /// A UDP datagram to a port.
 pub(crate) fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -110,4 +111,21 @@ fn the_inner_length_counts() {
     let mut datagram = udp(2152, &[&[0x30, 255, 0, 47, 0, 0, 0, 9], &v4()[..]].concat());
     datagram.extend([0; 9]);
     check(17, &[&datagram], Fate::Tracked);
+}
+
+#[test]
+fn an_inner_length_is_not_believed_beyond_an_outer_one() {
+    // PPPoE with an acknowledgement whose IP header claims six bytes more: Ethernet's padding. Then the real bytes.
+    let pppoe = |ip: &[u8], claimed: u8| {
+        let mut packet = [&[0x11, 0, 0, 9, 0, ip.len() as u8 + 2, 0, 0x21], ip].concat();
+        packet[11] += claimed;
+        ethernet(&[0x88, 0x64], &[packet, vec![0; 6]].concat())
+    };
+    let (mut engine, mut recorder) = (Engine::new(Limits::default()), Recorder::default());
+    for (ip, claimed) in [(b(0).ack(0).ip_bytes(), 6), (b(0).data("payload").ack(0).ip_bytes(), 0)] {
+        let data = pppoe(&ip, claimed);
+        let original_len = data.len() as u32;
+        engine.packet(&Packet { link_type: LinkType::Ethernet, time_ns: 1, data: &data, original_len }, &mut recorder);
+    }
+    assert_eq!(recorder.lines, ["opened Midstream by 80", "A 0 payload"]);
 }
