@@ -93,7 +93,7 @@ impl Checker {
     pub(crate) fn check(&self, counters: &Counters) {
         let Limits { max_connections, side_buffer_bytes, total_buffer_bytes, .. } = self.limits;
         assert!(counters.adds_up(), "{counters:?}");
-        let counted = (counters.bytes_delivered, counters.bytes_gap, counters.gaps);
+        let counted = (counters.bytes_delivered, counters.bytes_gap(), counters.gaps);
         assert_eq!(counted, (self.bytes_delivered, self.bytes_gap, self.gaps), "{counters:?}");
         assert!(counters.connections <= u64::from(max_connections.max(1)), "{counters:?}");
         assert!(self.open.len() as u64 <= counters.connections, "{counters:?}");

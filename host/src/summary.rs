@@ -240,7 +240,7 @@ mod tests {
         let delivery = Delivery { delivered: 100, failed: [("message_timed_out".to_owned(), 3)].into() };
         let table = summary.table(
             &[("exchanges", 103), ("packets", 1234), ("payload_bytes", 123_456)],
-            &[("gap_bytes", 1460), ("packets_malformed", 0)],
+            &[("timeout_gap_bytes", 1460), ("packets_malformed", 0)],
             Some(&delivery),
         );
         let expected = "\
@@ -255,7 +255,7 @@ http      POST       no_response      1       -       -       -
 123456  payload bytes (123kB)
 
 lost or left out
-1460  gap bytes (1.46kB)
+1460  timeout gap bytes (1.46kB)
    3  not delivered: message timed out
 ";
         assert_eq!(table, expected, "\n{table}");

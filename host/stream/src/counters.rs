@@ -1,5 +1,7 @@
 //! Every packet and every payload byte has exactly one fate, and each is counted here.
 
+use crate::engine::GapReason;
+
 /// Totals since the engine was made. The sums hold at any time between two calls (see [`Counters::adds_up`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -65,8 +67,19 @@ pub struct Counters {
 
     /// Duplicate bytes that differed from what was delivered or buffered first (only buffered ones can be compared).
     pub bytes_conflicting: u64,
-    /// Bytes that were never captured: declared as gaps to the consumer.
-    pub bytes_gap: u64,
+    // Bytes that were never captured, declared as gaps to the consumer, by [`crate::GapReason`].
+    /// The receiver acknowledged them.
+    pub bytes_gap_acknowledged: u64,
+    /// Too much waited behind them.
+    pub bytes_gap_buffer_limit: u64,
+    /// They did not come in time.
+    pub bytes_gap_timeout: u64,
+    /// The snaplen cut them off.
+    pub bytes_gap_snaplen: u64,
+    /// The stream went on far away.
+    pub bytes_gap_resync: u64,
+    /// The connection ended before they came.
+    pub bytes_gap_connection_end: u64,
     /// Gaps declared.
     pub gaps: u64,
 
@@ -79,6 +92,28 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// All bytes that were never captured.
+    pub fn bytes_gap(&self) -> u64 {
+        self.bytes_gap_acknowledged
+            + self.bytes_gap_buffer_limit
+            + self.bytes_gap_timeout
+            + self.bytes_gap_snaplen
+            + self.bytes_gap_resync
+            + self.bytes_gap_connection_end
+    }
+
+    pub(crate) fn note_gap(&mut self, reason: GapReason, length: u64) {
+        self.gaps += 1;
+        *match reason {
+            GapReason::Acknowledged => &mut self.bytes_gap_acknowledged,
+            GapReason::BufferLimit => &mut self.bytes_gap_buffer_limit,
+            GapReason::Timeout => &mut self.bytes_gap_timeout,
+            GapReason::Snaplen => &mut self.bytes_gap_snaplen,
+            GapReason::Resync => &mut self.bytes_gap_resync,
+            GapReason::ConnectionEnd => &mut self.bytes_gap_connection_end,
+        } += length;
+    }
+
     /// Do the fates of packets and bytes sum up to what came in?
     pub fn adds_up(&self) -> bool {
         let packets = self.packets_tracked

@@ -317,8 +317,7 @@ impl Tracked {
         };
         stream.advance(length);
         self.tally_mut(side).note_gap(length, reason);
-        emit.counters.bytes_gap += length;
-        emit.counters.gaps += 1;
+        emit.counters.note_gap(reason, length);
         self.open(emit);
         emit.sink.gap(self.id, side, Gap { position, length, time_ns: emit.time_ns, reason, waited_ns });
     }

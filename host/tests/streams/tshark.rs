@@ -18,7 +18,10 @@ fn bytes_are_those_of_tshark() {
     let Some(version) = version else {
         return skip(test, "no tshark (`cargo xtask setup --e2e` installs it)");
     };
-    println!("{}", String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default());
+    let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_owned();
+    if !version.contains(" 4.0.") {
+        return skip(test, &format!("{version}; the list of differences is that of 4.0"));
+    }
     let next = AtomicUsize::new(0);
     let results: Mutex<(Compared, Vec<Difference>)> = Mutex::default();
     std::thread::scope(|scope| {

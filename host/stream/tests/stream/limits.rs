@@ -137,7 +137,7 @@ fn without_any_room_loss_is_told_at_once() {
         bytes: 4,
         bytes_delivered: 2,
         bytes_duplicate: 2,
-        bytes_gap: 2,
+        bytes_gap_buffer_limit: 2,
         gaps: 1,
         connections: 1,
         connections_total: 1,

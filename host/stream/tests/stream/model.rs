@@ -352,7 +352,7 @@ fn told(steps: &[Step]) -> Result<(), TestCaseError> {
     prop_assert_eq!(counters.bytes_buffered, 0);
     prop_assert_eq!(counters.bytes_delivered, model.delivered);
     prop_assert_eq!(counters.bytes_skipped, model.skipped);
-    prop_assert_eq!(counters.bytes_gap, model.missing);
+    prop_assert_eq!(counters.bytes_gap(), model.missing);
 
     let facts = story.1.expect("closed");
     prop_assert_eq!(

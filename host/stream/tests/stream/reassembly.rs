@@ -125,7 +125,7 @@ fn a_hole_acknowledged_with_something_behind_is_a_gap_at_once() {
     run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("ab").ack(0), a(5).data("f").ack(0)]);
     run.tells(&[OPENED, "A 0 ab"]).send(&[b(0).ack(2), b(0).ack(4)]).tells(&[]);
     run.send(&[b(0).ack(6)]).tells(&["A 2 gap 3 Acknowledged", "A 5 f"]);
-    assert_eq!(run.engine.counters().bytes_gap, 3);
+    assert_eq!(run.engine.counters().bytes_gap(), 3);
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Recorder {
         let sum = |fact: fn(SideFacts) -> u64| sides().map(fact).sum::<u64>();
         let counted = counters.packets_tracked + counters.packets_ignored - counters.packets_late;
         assert_eq!(sum(|side| side.packets.into()), counted);
-        assert_eq!((sum(|side| side.gap_bytes), sum(|side| side.gaps.into())), (counters.bytes_gap, counters.gaps));
+        assert_eq!((sum(|side| side.gap_bytes), sum(|side| side.gaps.into())), (counters.bytes_gap(), counters.gaps));
         assert!(sides().all(|side| side.retransmitted_bytes <= side.payload_bytes));
     }
 
