@@ -93,7 +93,8 @@ pub enum PipelineError {
     #[error("decoders cannot be run on this machine: {0}")]
     Sandbox(wasmtime::Error),
     /// There is no decoder at all.
-    #[error("no decoder found in {}: put .wasm files there, or name a directory with --plugins", list(.0))]
+    #[error("no decoder found in {}: put .wasm files there, or name a directory with --plugins; \
+         --connections alone needs none", list(.0))]
     NoDecoder(Vec<PathBuf>),
     /// The configuration names a decoder that is not there.
     #[error("{key}: there is no decoder `{name}`; there are: {known}")]
@@ -215,7 +216,8 @@ fn usable_plugins(
     for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
         problems.push(format!("{}: is not a directory of plugins", directory.display()));
     }
-    if plugins.is_empty() {
+    // Connections are told of without one.
+    if plugins.is_empty() && !config.events.connections {
         if let Some(problem) = problems.first() {
             tracing::error!("{problem}");
         }

@@ -1,4 +1,5 @@
-//! Every capture at hand runs through without a panic, with no error but a named one, and with sums that add up.
+//! Every capture at hand runs through without a panic, with no error but a named one, and with sums that add up:
+//! with decoders and without.
 //!
 //! The shipped ones, and those of the folder that the environment variable PODTAP_CAPTURES names.
 
@@ -9,11 +10,13 @@ use podtap::config::Config;
 use podtap::pipeline::{Replay, Report, replay};
 use podtap::publish::{Colour, Outputs};
 
-/// Replays files with the plugins that were built beside podtap and without any output.
-fn run(files: &[PathBuf]) -> Report {
+/// Replays files without any output, with the plugins that were built beside podtap or with none.
+fn run(files: &[PathBuf], decoders: bool) -> Report {
     let plugins = Path::new(env!("CARGO_BIN_EXE_podtap")).with_file_name("plugins");
     let mut config = Config::default();
-    config.plugins.directories.push(plugins);
+    if decoders {
+        config.plugins.directories.push(plugins);
+    }
     config.output.format = Some(podtap::config::OutputFormat::None);
     config.events.connections = true;
     let mut outputs = Outputs::open(&config, Colour::Never).expect("no output opens");
@@ -41,10 +44,11 @@ fn captures(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The report over all files; where its sums do not add up, those of the first file that is to blame.
-fn check(files: &[PathBuf]) -> Report {
-    let report = run(files);
+fn check(files: &[PathBuf], decoders: bool) -> Report {
+    let report = run(files, decoders);
     if !report.adds_up() {
-        let blame = files.iter().map(|file| (file, run(std::slice::from_ref(file)))).find(|(_, one)| !one.adds_up());
+        let mut one_by_one = files.iter().map(|file| (file, run(std::slice::from_ref(file), decoders)));
+        let blame = one_by_one.find(|(_, one)| !one.adds_up());
         panic!("sums do not add up: {:#?}", blame.unwrap_or((&files[0], report)));
     }
     for problem in &report.problems {
@@ -57,9 +61,13 @@ fn check(files: &[PathBuf]) -> Report {
 #[test]
 fn shipped_captures() {
     let mut files = Vec::new();
-    captures(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins"), &mut files);
+    for folder in ["../plugins", "tests/captures"] {
+        captures(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
     assert!(!files.is_empty());
-    assert!(check(&files).problems.is_empty());
+    for decoders in [true, false] {
+        assert!(check(&files, decoders).problems.is_empty());
+    }
 }
 
 #[test]
@@ -73,7 +81,9 @@ fn captures_of_other_projects() {
     let mut files = Vec::new();
     captures(Path::new(&folder), &mut files);
     assert!(!files.is_empty(), "no capture in {}", Path::new(&folder).display());
-    let report = check(&files);
+    let report = check(&files, true);
     println!("{} captures, {} exchanges", files.len(), report.count("exchanges"));
     assert!(report.count("exchanges") > 0);
+    let bare = check(&files, false);
+    assert_eq!((bare.count("exchanges"), bare.count("packets")), (0, report.count("packets")));
 }

@@ -4,7 +4,7 @@ use podtap_stream::{Engine, Limits, LinkType, Packet};
 
 use crate::links::{Fate, check_whole, ethernet, tcp, v4, v6};
 use crate::script::Recorder;
-use crate::wire::{b, ipv4, ipv6};
+use crate::wire::{a, b, ipv4, ipv6};
 
 /// A UDP datagram to a port.
 pub(crate) fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
@@ -128,4 +128,16 @@ fn an_inner_length_is_not_believed_beyond_an_outer_one() {
         engine.packet(&Packet { link_type: LinkType::Ethernet, time_ns: 1, data: &data, original_len }, &mut recorder);
     }
     assert_eq!(recorder.lines, ["opened Midstream by 80", "A 0 payload"]);
+}
+
+#[test]
+fn vlan_ids_may_differ_by_direction() {
+    let (mut engine, mut recorder) = (Engine::new(Limits::default()), Recorder::default());
+    for (vlan, segment) in [(5, a(-1).syn()), (9, b(-1).syn().ack(0)), (5, a(0).data("x").ack(0)), (9, b(0).data("y"))]
+    {
+        let data = ethernet(&[0x81, 0, 0, vlan, 8, 0], &segment.ip_bytes());
+        let original_len = data.len() as u32;
+        engine.packet(&Packet { link_type: LinkType::Ethernet, time_ns: 1, data: &data, original_len }, &mut recorder);
+    }
+    assert_eq!(recorder.lines, ["opened Handshake by 40000", "A 0 x", "B 0 y"]);
 }
