@@ -125,6 +125,11 @@ pub(crate) fn ether_type(ether_type: u16, frame: &mut Frame<'_>) -> Result<Heade
             let [_, _, _, _, high, low] = *frame.take::<6>()?;
             Ok(tagged([high, low]))
         }
+        // 802.1BR E-TAG: priority, extension numbers.
+        0x893f => {
+            let [.., high, low] = *frame.take::<8>()?;
+            Ok(tagged([high, low]))
+        }
         0x8847 | 0x8848 => Ok(Header::Mpls),
         0x8864 => pppoe(frame),
         // Transparent Ethernet bridging, in GRE and Geneve; 802.1ah, whose tag has four more bytes.

@@ -108,13 +108,14 @@ fn ethernet_with_and_without_tags() {
     check_whole(LinkType::Ethernet, &ethernet(&[0, 80, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &v4()), Fate::Tracked);
     check_whole(LinkType::Ethernet, &ethernet(&[0, 39, 0x42, 0x42, 3], &[0; 35]), Fate::NotTcp);
     check_whole(LinkType::Ethernet, &ethernet(&[0, 80, 0xaa, 0xaa, 3, 0, 0, 12, 8, 0], &v4()), Fate::NotTcp);
-    // 802.1Q with LLC; 802.1ah; VN-Tag.
+    // 802.1Q with LLC; 802.1ah; VN-Tag; E-TAG.
     check_whole(
         LinkType::Ethernet,
         &ethernet(&[0x81, 0, 0, 7, 0, 80, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &v4()),
         Fate::Tracked,
     );
     check_whole(LinkType::Ethernet, &ethernet(&[0x88, 0xe7, 0, 0, 0, 1], &ethernet(&[8, 0], &v4())), Fate::Tracked);
+    check_whole(LinkType::Ethernet, &ethernet(&[0x89, 0x3f, 0, 1, 0, 2, 0, 0, 8, 0], &v4()), Fate::Tracked);
     check_whole(LinkType::Ethernet, &ethernet(&[0x89, 0x26, 0, 1, 0, 2, 8, 0], &v4()), Fate::Tracked);
 }
 
