@@ -8,6 +8,7 @@ mod batch;
 #[allow(clippy::all)]
 mod bindings;
 mod cache;
+mod contract;
 mod descriptor;
 mod directory;
 mod dispatch;
@@ -18,6 +19,7 @@ mod tracked;
 pub use batch::{Batch, Entry, Place};
 pub use bindings::podtap::decoder::types::Verdict;
 pub use cache::Cache;
+pub use contract::CONTRACT_VERSIONS;
 pub use descriptor::{Attribute, Descriptor, ValueKind};
 pub use directory::{Loaded, load, search_path};
 pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};

@@ -16,6 +16,7 @@ use super::bindings::podtap::decoder::host::{Host, Level};
 use super::bindings::podtap::decoder::types::{self, Output, Verdict};
 use super::bindings::{Plugin as Guest, PluginPre};
 use super::cache::Cache;
+use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
 
 /// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
@@ -60,8 +61,25 @@ pub enum LoadError {
         "asks for imports that podtap does not give ({0}): a decoder has only podtap:decoder/host; build it without WASI"
     )]
     Imports(String),
+    /// It is made for a version of the contract that this podtap does not speak.
+    #[error(
+        "is made for podtap:decoder@{wanted}, and this podtap speaks {spoken}: build it anew with podtap-sdk {sdk}, or \
+         run it with a podtap that speaks {wanted}",
+        spoken = CONTRACT_VERSIONS.join(", "),
+        sdk = env!("CARGO_PKG_VERSION") // the SDK has podtap's own
+    )]
+    ContractVersion {
+        /// The version.
+        wanted: String,
+    },
     /// It does not export the decoder interface.
-    #[error("is not a decoder for this podtap: {0}; it must export podtap:decoder/decoder@0.1.0")]
+    #[error(
+        "is not a decoder for this podtap: it does not export podtap:decoder/decoder@{newest}",
+        newest = CONTRACT_VERSIONS[CONTRACT_VERSIONS.len() - 1]
+    )]
+    NoDecoder,
+    /// Its types or functions are not those of the contract's text.
+    #[error("is not a decoder for this podtap: it does not keep to the contract it names: {0}")]
     Contract(String),
     /// It failed while it was described or configured.
     #[error("failed in `{call}`: {failure}")]
@@ -162,25 +180,18 @@ impl Runtime {
         }
         let component =
             self.cache.component(&self.engine, &bytes).map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
-        let of_ours =
-            |name: &str| name.starts_with("podtap:decoder/types@") || name.starts_with("podtap:decoder/host@");
-        let foreign: Vec<_> = component
-            .component_type()
-            .imports(&self.engine)
-            .map(|(name, _)| name.to_owned())
-            .filter(|name| !of_ours(name))
-            .collect();
-        if !foreign.is_empty() {
-            return Err(LoadError::Imports(foreign.join(", ")));
-        }
-        let contract = |error: wasmtime::Error| LoadError::Contract(one_line(&error));
-        let guest = PluginPre::new(self.linker.instantiate_pre(&component).map_err(contract)?).map_err(contract)?;
+        let component_type = component.component_type();
+        let imports: Vec<_> = component_type.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports: Vec<_> = component_type.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let contract_version = contract::version(&imports, &exports)?;
+        let breach = |error: wasmtime::Error| LoadError::Contract(one_line(&error));
+        let guest = PluginPre::new(self.linker.instantiate_pre(&component).map_err(breach)?).map_err(breach)?;
         let start = |failure| LoadError::Failed { call: "start", failure };
         let file = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let mut instance = Instance::bare(self, &guest, &file).map_err(start)?;
         let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
         let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
-        Ok(Plugin { path: path.to_owned(), descriptor, guest, config: "{}".to_owned() })
+        Ok(Plugin { path: path.to_owned(), descriptor, contract_version, imports, guest, config: "{}".to_owned() })
     }
 
     /// A fresh, configured instance of a plugin.
@@ -206,6 +217,10 @@ pub struct Plugin {
     pub path: PathBuf,
     /// What it is.
     pub descriptor: Descriptor,
+    /// The version of `podtap:decoder` that it is made for.
+    pub contract_version: &'static str,
+    /// Names of the interfaces that it imports.
+    pub imports: Vec<String>,
     guest: PluginPre<State>,
     config: String,
 }
