@@ -7,6 +7,7 @@
 mod agent;
 mod decoder;
 mod detection;
+mod digest;
 mod environment;
 mod events;
 mod kafka;
@@ -22,6 +23,7 @@ mod units;
 pub use agent::Agent;
 pub use decoder::Decoder;
 pub use detection::Detection;
+pub use digest::Digest;
 pub use events::Events;
 pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp};
 pub use keys::{Key, Kind, Section, schema, sections};

@@ -13,6 +13,7 @@ mod descriptor;
 mod directory;
 mod dispatch;
 mod output;
+mod packed;
 mod sandbox;
 mod tracked;
 
@@ -21,8 +22,9 @@ pub use bindings::podtap::decoder::types::Verdict;
 pub use cache::Cache;
 pub use contract::CONTRACT_VERSIONS;
 pub use descriptor::{Attribute, Descriptor, ValueKind};
-pub use directory::{Loaded, load, search_path};
+pub use directory::{Fate, Found, Loaded, load, search_path};
 pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};
 pub use output::{Demand, DemandKind, Row, Rows};
+pub use packed::{ComponentFile, FileError, Packing};
 pub use sandbox::{Failure, Instance, Limits, LoadError, Plugin, Runtime};
 pub use tracked::{Ended, Tracked};

@@ -1,9 +1,9 @@
 //! Plugins in wasmtime: compiled once, instantiated as often as it takes, each call within a deadline and a memory cap.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{
@@ -18,6 +18,7 @@ use super::bindings::{Plugin as Guest, PluginPre};
 use super::cache::Cache;
 use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
+use super::packed::{ComponentFile, FileError};
 
 /// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
 /// with it, so that a plugin is not blamed for the pause; nor is it when other threads had the CPU (see [`overdue`]).
@@ -45,9 +46,9 @@ pub struct Limits {
 /// Why a file is not a usable plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It cannot be read.
-    #[error("cannot be read: {0}")]
-    Io(#[from] std::io::Error),
+    /// It cannot be read or unpacked.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It is a core module.
     #[error(
         "is a core WebAssembly module, not a component: build it with `cargo xtask plugins`, or wrap it with `wasm-tools component new`"
@@ -169,17 +170,21 @@ impl Runtime {
         Ok(Runtime { engine, linker, limits, cache, stop })
     }
 
-    /// Compiles the component in a file, checks it and asks it what it is.
+    /// Compiles the component of a file, checks it and asks it what it is.
     ///
     /// # Errors
     /// Why it is not a usable plugin.
-    pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
-        let bytes = std::fs::read(path)?;
-        if wasm_layer(&bytes) == Some(0) {
+    pub fn load(&self, file: &ComponentFile) -> Result<Plugin, LoadError> {
+        let ComponentFile { path, component: wasm, digest, .. } = file;
+        if wasm_layer(wasm) == Some(0) {
             return Err(LoadError::CoreModule);
         }
-        let component =
-            self.cache.component(&self.engine, &bytes).map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
+        let start = Instant::now();
+        let component = self
+            .cache
+            .component(&self.engine, wasm, digest)
+            .map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
+        let compile_time = start.elapsed();
         let component_type = component.component_type();
         let imports: Vec<_> = component_type.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         let exports: Vec<_> = component_type.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
@@ -191,7 +196,8 @@ impl Runtime {
         let mut instance = Instance::bare(self, &guest, &file).map_err(start)?;
         let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
         let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
-        Ok(Plugin { path: path.to_owned(), descriptor, contract_version, imports, guest, config: "{}".to_owned() })
+        let (path, config) = (path.clone(), "{}".to_owned());
+        Ok(Plugin { path, descriptor, contract_version, imports, compile_time, guest, config })
     }
 
     /// A fresh, configured instance of a plugin.
@@ -221,6 +227,8 @@ pub struct Plugin {
     pub contract_version: &'static str,
     /// Names of the interfaces that it imports.
     pub imports: Vec<String>,
+    /// How long it took to compile it, or to read it from the cache.
+    pub compile_time: Duration,
     guest: PluginPre<State>,
     config: String,
 }
