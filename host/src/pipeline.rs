@@ -213,6 +213,7 @@ fn usable_plugins(
     let path = decoder::search_path(&config.plugins.directories);
     let loaded = decoder::load(runtime, &path, &config.plugins);
     problems.extend(loaded.refused().map(|(path, error)| format!("{}: {error}", path.display())));
+    problems.extend(loaded.pin_problems());
     let plugins = loaded.plugins;
     for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
         problems.push(format!("{}: is not a directory of plugins", directory.display()));

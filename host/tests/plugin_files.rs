@@ -180,6 +180,53 @@ fn a_name_that_does_not_fit_the_content_is_named() {
     check("a.wasm.zst", &self::zstd(b"\0asm\x01\0\0\0"), "", &["is a core WebAssembly module"]);
 }
 
+/// The digests of the decoder beside podtap and of the one that tests load.
+fn digests() -> [Digest; 2] {
+    let http = fs::read(support::plugins("plugins").join("http.wasm")).unwrap();
+    [Digest::of(&http), Digest::of(&component())]
+}
+
+#[test]
+fn what_is_pinned_is_used() {
+    let [http, misbehave] = digests();
+    let settings =
+        format!("plugins: {{require_pins: true, pins: {{http.wasm: '{http}', a.wasm: 'sha256:{misbehave}'}}}}");
+    for (name, bytes) in [("a.wasm", component()), ("a.wasm.gz", gzip(&component())), ("b.wasm", component())] {
+        let run = Place::new(&[(name, &bytes)]).replay(&settings);
+        assert_eq!((run.code, run.exchanges().len()), (Some(0), 2), "{name}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn another_component_than_the_pinned_one_is_refused() {
+    let [http, misbehave] = digests();
+    let settings = format!("plugins: {{pins: {{a.wasm: '{http}'}}}}");
+    let said = format!("plugins.pins.a.wasm is {http}, but its SHA-256 is {misbehave}");
+    for (name, bytes) in [("a.wasm", component()), ("a.wasm.zst", zstd(&component()))] {
+        check(name, &bytes, &settings, &["is not the component that was pinned", &said]);
+    }
+}
+
+#[test]
+fn without_its_pin_a_component_is_not_looked_into_where_pins_are_required() {
+    let [http, misbehave] = digests();
+    let settings = format!("plugins: {{require_pins: true, pins: {{http.wasm: '{http}'}}}}");
+    let said = "is not pinned, and plugins.require_pins is set: if you trust it, add to plugins.pins `a.wasm: ";
+    check("a.wasm", &component(), &settings, &[&format!("{said}{misbehave}`")]);
+    check("a.wasm.gz", &gzip(&component()), &settings, &[&format!("{said}{misbehave}`")]);
+    // Else it would be said that this is no component.
+    check("a.wasm", b"#!/bin/sh", &settings, &[said]);
+}
+
+#[test]
+fn a_pin_that_no_file_fits_is_named() {
+    let [http, _] = digests();
+    let pins = format!("plugins: {{pins: {{htpt.wasm: '{}', http.wasm: '{http}'}}}}", "0".repeat(64));
+    let run = Place::new(&[("a.wasm", &component())]).replay(&pins);
+    assert_eq!((run.code, run.exchanges().len(), run.errors().len()), (Some(1), 2, 1), "{}", run.stderr);
+    assert!(run.errors()[0].contains("plugins.pins.htpt.wasm: no file has this name"), "{}", run.stderr);
+}
+
 /// A bomb is not to cost more than the limit: of 512 MiB, this process must not hold half as much.
 #[test]
 fn a_bomb_costs_no_memory_beyond_the_limit() {

@@ -189,6 +189,9 @@ impl Config {
                 refuse("kafka.brokers", format!("{broker:?} is no broker: write host:port, such as kafka:9092"));
             }
         }
+        for message in self.plugins.pin_problems() {
+            refuse("plugins.pins", message);
+        }
         if self.stream.total_buffer_bytes < self.stream.side_buffer_bytes {
             let message = format!(
                 "{} is less than stream.side_buffer_bytes ({}); allowed is that or more",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::packed::{ComponentFile, Packing};
+use super::pins::{self, check_pin};
 use super::sandbox::{LoadError, Plugin, Runtime};
 use crate::config::{Digest, Plugins};
 
@@ -16,9 +17,18 @@ pub struct Loaded {
     pub plugins: Vec<Plugin>,
     /// Every file, in the order of the search path.
     pub files: Vec<Found>,
+    /// Names of pins that no file fits.
+    pub idle_pins: Vec<String>,
 }
 
 impl Loaded {
+    /// One line for each pin that guards nothing.
+    pub fn pin_problems(&self) -> impl Iterator<Item = String> {
+        self.idle_pins.iter().map(|pin| {
+            format!("plugins.pins.{pin}: no file has this name, or this digest; `podtap plugin list` shows those that are there")
+        })
+    }
+
     /// Files that are no usable plugins.
     pub fn refused(&self) -> impl Iterator<Item = (&Path, &LoadError)> {
         self.files.iter().filter_map(|file| match &file.fate {
@@ -78,7 +88,8 @@ pub fn load(runtime: &Runtime, directories: &[PathBuf], config: &Plugins) -> Loa
         };
         files.push(Found { path, digest, fate });
     }
-    Loaded { plugins: plugins.into_values().collect(), files }
+    let idle_pins = pins::idle(config, &files).into_iter().map(str::to_owned).collect();
+    Loaded { plugins: plugins.into_values().collect(), files, idle_pins }
 }
 
 fn load_file(runtime: &Runtime, path: &Path, config: &Plugins) -> (Option<Digest>, Result<Plugin, LoadError>) {
@@ -86,7 +97,8 @@ fn load_file(runtime: &Runtime, path: &Path, config: &Plugins) -> (Option<Digest
         Ok(file) => file,
         Err(error) => return (None, Err(error.into())),
     };
-    (Some(file.digest), runtime.load(&file))
+    // Before anything looks into it.
+    (Some(file.digest), check_pin(&file, config).and_then(|()| runtime.load(&file)))
 }
 
 fn replace(files: &mut [Found], earlier: &Plugin, by: &Path) {

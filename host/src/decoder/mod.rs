@@ -14,6 +14,7 @@ mod directory;
 mod dispatch;
 mod output;
 mod packed;
+mod pins;
 mod sandbox;
 mod tracked;
 
@@ -26,5 +27,6 @@ pub use directory::{Fate, Found, Loaded, load, search_path};
 pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};
 pub use output::{Demand, DemandKind, Row, Rows};
 pub use packed::{ComponentFile, FileError, Packing};
+pub use pins::check_pin;
 pub use sandbox::{Failure, Instance, Limits, LoadError, Plugin, Runtime};
 pub use tracked::{Ended, Tracked};

@@ -57,6 +57,11 @@ impl Packing {
             Packing::Zstd => ".wasm.zst",
         }
     }
+
+    /// What a name has behind `.wasm`.
+    pub(super) fn packed_ending(self) -> &'static str {
+        self.ending().strip_prefix(Packing::Plain.ending()).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Packing {

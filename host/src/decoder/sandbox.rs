@@ -19,6 +19,7 @@ use super::cache::Cache;
 use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
 use super::packed::{ComponentFile, FileError};
+use crate::config::Digest;
 
 /// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
 /// with it, so that a plugin is not blamed for the pause; nor is it when other threads had the CPU (see [`overdue`]).
@@ -49,6 +50,27 @@ pub enum LoadError {
     /// It cannot be read or unpacked.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The configuration has another digest for a file of this name.
+    #[error(
+        "is not the component that was pinned: plugins.pins.{pin} is {pinned}, but its SHA-256 is {found}; put the right \
+         one there, or change the pin if you trust this one"
+    )]
+    PinnedToAnother {
+        /// Name of the pin.
+        pin: String,
+        /// Its digest.
+        pinned: Digest,
+        /// The file's.
+        found: Digest,
+    },
+    /// The configuration takes pinned components only.
+    #[error("is not pinned, and plugins.require_pins is set: if you trust it, add to plugins.pins `{name}: {found}`")]
+    Unpinned {
+        /// Name of the file, without its packing.
+        name: String,
+        /// Its digest.
+        found: Digest,
+    },
     /// It is a core module.
     #[error(
         "is a core WebAssembly module, not a component: build it with `cargo xtask plugins`, or wrap it with `wasm-tools component new`"
