@@ -213,6 +213,16 @@ fn a_plugin_that_is_no_decoder() {
 }
 
 #[test]
+fn a_plugin_that_has_the_names_of_the_contract_and_not_its_functions() {
+    let component = r#"(component (instance $none) (export "podtap:decoder/decoder@0.1.0" (instance $none)))"#;
+    let said = "is not a decoder for this podtap: it does not keep to the contract it names";
+    check_plugin(&wat::parse_str(component).unwrap(), &[said]);
+    let component = r#"(component (import "podtap:decoder/host@0.1.0" (instance (export "log" (func))))
+        (instance $none) (export "podtap:decoder/decoder@0.1.0" (instance $none)))"#;
+    check_plugin(&wat::parse_str(component).unwrap(), &[said]);
+}
+
+#[test]
 fn a_plugin_that_is_made_for_another_version_of_the_contract() {
     let said = [
         "is made for podtap:decoder@0.2.0, and this podtap speaks 0.1.0",
