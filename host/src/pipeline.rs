@@ -135,16 +135,24 @@ impl Decoders {
     /// # Errors
     /// When there is none, or the configuration names one that is not there.
     pub fn load(config: &Config) -> Result<Decoders, PipelineError> {
-        let limits = decoder::Limits {
-            memory_bytes: config.decoder.memory_bytes.0 as usize,
-            call_timeout: config.decoder.call_timeout.0,
-        };
-        let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
-        let runtime = Runtime::new(limits, cache).map_err(PipelineError::Sandbox)?;
+        let runtime = runtime(config)?;
         let mut problems = Vec::new();
         let plugins = usable_plugins(&runtime, config, &mut problems)?;
         Ok(Decoders { runtime, plugins, problems })
     }
+}
+
+/// The sandbox, with the cache and the limits that a configuration has.
+///
+/// # Errors
+/// When WebAssembly cannot be run here.
+pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
+    let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
+    let limits = decoder::Limits {
+        memory_bytes: config.decoder.memory_bytes.as_usize(),
+        call_timeout: config.decoder.call_timeout.0,
+    };
+    Runtime::new(limits, cache).map_err(PipelineError::Sandbox)
 }
 
 /// As [`replay`], with fresh instances of decoders that were loaded before. Of the request's configuration, what it

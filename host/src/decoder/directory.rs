@@ -75,9 +75,7 @@ pub fn load(runtime: &Runtime, directories: &[PathBuf], config: &Plugins) -> Loa
         let (digest, loaded) = load_file(runtime, &path, config);
         let fate = match loaded {
             Ok(mut plugin) => {
-                if let Some(section) = config.config.get(&plugin.descriptor.name) {
-                    plugin.set_config(serde_json::Value::Object(section.clone()).to_string());
-                }
+                plugin.set_config_of(config);
                 let label = plugin.descriptor.label.clone();
                 if let Some(earlier) = plugins.insert(plugin.descriptor.name.clone(), plugin) {
                     replace(&mut files, &earlier, &path);

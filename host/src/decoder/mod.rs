@@ -12,6 +12,7 @@ mod contract;
 mod descriptor;
 mod directory;
 mod dispatch;
+mod memory;
 mod output;
 mod packed;
 mod pins;

@@ -6,10 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits, StoreLimitsBuilder, Trap,
-    UpdateDeadline,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline};
 
 use super::batch::Batch;
 use super::bindings::podtap::decoder::host::{Host, Level};
@@ -18,8 +15,9 @@ use super::bindings::{Plugin as Guest, PluginPre};
 use super::cache::Cache;
 use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
+use super::memory::Memory;
 use super::packed::{ComponentFile, FileError};
-use crate::config::Digest;
+use crate::config::{Digest, Plugins};
 
 /// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
 /// with it, so that a plugin is not blamed for the pause; nor is it when other threads had the CPU (see [`overdue`]).
@@ -219,7 +217,8 @@ impl Runtime {
         let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
         let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
         let (path, config) = (path.clone(), "{}".to_owned());
-        Ok(Plugin { path, descriptor, contract_version, imports, compile_time, guest, config })
+        let memory_bytes = instance.memory_bytes();
+        Ok(Plugin { path, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
     }
 
     /// A fresh, configured instance of a plugin.
@@ -251,14 +250,18 @@ pub struct Plugin {
     pub imports: Vec<String>,
     /// How long it took to compile it, or to read it from the cache.
     pub compile_time: Duration,
+    /// Linear memory of an instance that has just described itself.
+    pub memory_bytes: usize,
     guest: PluginPre<State>,
     config: String,
 }
 
 impl Plugin {
-    /// Sets what `configure` is given: a JSON object.
-    pub fn set_config(&mut self, config: String) {
-        self.config = config;
+    /// Sets what `configure` is given to the plugin's section of the configuration.
+    pub fn set_config_of(&mut self, config: &Plugins) {
+        if let Some(section) = config.config.get(&self.descriptor.name) {
+            self.config = serde_json::Value::Object(section.clone()).to_string();
+        }
     }
 }
 
@@ -271,13 +274,12 @@ pub struct Instance {
 
 impl Instance {
     fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
-        let limits =
-            StoreLimitsBuilder::new().memory_size(runtime.limits.memory_bytes).trap_on_grow_failure(true).build();
+        let memory = Memory::capped(runtime.limits.memory_bytes);
         let mut store = Store::new(
             &runtime.engine,
-            State { limits, log_lines_left: 0, name: name.to_owned(), cpu_at_half_time: None },
+            State { memory, log_lines_left: 0, name: name.to_owned(), cpu_at_half_time: None },
         );
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(MAX_RETURNED_BYTES);
         // Half the time, twice: see `overdue`. A deadline of n ticks may end after n - 1.
         let half = runtime.limits.call_timeout / 2;
@@ -300,6 +302,10 @@ impl Instance {
         self.prepare();
         let answer = self.guest.podtap_decoder_decoder().call_configure(&mut self.store, config).map_err(failure)?;
         Ok(answer.err())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.store.data().memory.bytes()
     }
 
     /// Does a connection whose side begins with `head` belong to the plugin?
@@ -346,7 +352,7 @@ impl Instance {
 
 /// What the host keeps for an instance.
 struct State {
-    limits: StoreLimits,
+    memory: Memory,
     log_lines_left: u32,
     /// Who writes log lines.
     name: String,
