@@ -20,6 +20,8 @@ use crate::pipeline::{self, PipelineError, Replay, Report};
 use crate::publish::{Colour, Outputs, PublishError};
 use crate::reference;
 
+mod plugin;
+
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
 
@@ -40,6 +42,9 @@ enum Command {
         /// Configuration file (.yaml, .yml, .toml or .json)
         file: PathBuf,
     },
+    /// Look at decoders
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Print a JSON Schema
     Schema {
         /// Of what
@@ -118,6 +123,7 @@ impl Arguments {
         let done = match self.command {
             Command::Replay(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
+            Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),
         };
         match done {
@@ -164,6 +170,25 @@ fn validate(file: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The configuration of a file, the environment and flags; with it the log starts.
+fn load_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Config> {
+    // Variables that are not UTF-8 are none of ours.
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let loaded = Config::load(file, variables, flags)?;
+    start_log(loaded.config.log);
+    for warning in &loaded.warnings {
+        report_warning(warning);
+    }
+    Ok(loaded.config)
+}
+
+/// Directories of `--plugins`, as a flag sets them.
+fn plugins_flag(directories: &[PathBuf]) -> Option<Flag> {
+    let value: Value = directories.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    (!directories.is_empty()).then_some(Flag { name: "--plugins", key: "plugins.directories", value })
+}
+
 fn print_schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
     let schema = match of {
         SchemaOf::Event => reference::exchange_schema(),
@@ -176,15 +201,7 @@ fn print_schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
 
 impl ReplayArguments {
     fn run(&self) -> anyhow::Result<ExitCode> {
-        // Variables that are not UTF-8 are none of ours.
-        let variables =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let loaded = Config::load(self.config.as_deref(), variables, &self.flags())?;
-        let config = loaded.config;
-        start_log(config.log);
-        for warning in &loaded.warnings {
-            report_warning(warning);
-        }
+        let config = load_config(self.config.as_deref(), &self.flags())?;
         if config.kafka.brokers.is_empty() && (self.kafka_topic.is_some() || self.kafka_format.is_some()) {
             report_error("--kafka-topic and --kafka-format need brokers; add --kafka-brokers or set kafka.brokers");
             return Ok(ExitCode::from(2));
@@ -236,9 +253,8 @@ impl ReplayArguments {
         set("--kafka-brokers", "kafka.brokers", self.kafka_brokers.as_ref().map(list));
         set("--kafka-topic", "kafka.topic", self.kafka_topic.clone().map(Value::from));
         set("--kafka-format", "kafka.format", self.kafka_format.map(word));
-        let plugins = (!self.plugins.is_empty()).then(|| self.plugins.iter().map(path).collect());
-        set("--plugins", "plugins.directories", plugins);
         set("--log-level", "log.level", self.log_level.map(word));
+        flags.extend(plugins_flag(&self.plugins));
         flags
     }
 

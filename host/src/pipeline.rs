@@ -13,7 +13,7 @@ use crate::event::{
     self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
     Redaction, Resource, Role, Timestamp, Timing, Value,
 };
-use crate::publish::{Outputs, PublishError};
+use crate::publish::{Outputs, Printable, PublishError};
 
 /// Bytes of a file between two reports of progress.
 const PROGRESS_STEP: u64 = 1 << 20;
@@ -93,7 +93,7 @@ pub enum PipelineError {
     #[error("decoders cannot be run on this machine: {0}")]
     Sandbox(wasmtime::Error),
     /// There is no decoder at all.
-    #[error("no decoder found in {}: put .wasm files there, or name a directory with --plugins; \
+    #[error("no decoder found in {}: put .wasm files there (or packed: .wasm.gz, .wasm.zst), or name a directory with --plugins; \
          --connections alone needs none", list(.0))]
     NoDecoder(Vec<PathBuf>),
     /// The configuration names a decoder that is not there.
@@ -135,16 +135,24 @@ impl Decoders {
     /// # Errors
     /// When there is none, or the configuration names one that is not there.
     pub fn load(config: &Config) -> Result<Decoders, PipelineError> {
-        let limits = decoder::Limits {
-            memory_bytes: config.decoder.memory_bytes.0 as usize,
-            call_timeout: config.decoder.call_timeout.0,
-        };
-        let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
-        let runtime = Runtime::new(limits, cache).map_err(PipelineError::Sandbox)?;
+        let runtime = runtime(config)?;
         let mut problems = Vec::new();
         let plugins = usable_plugins(&runtime, config, &mut problems)?;
         Ok(Decoders { runtime, plugins, problems })
     }
+}
+
+/// The sandbox, with the cache and the limits that a configuration has.
+///
+/// # Errors
+/// When WebAssembly cannot be run here.
+pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
+    let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
+    let limits = decoder::Limits {
+        memory_bytes: config.decoder.memory_bytes.as_usize(),
+        call_timeout: config.decoder.call_timeout.0,
+    };
+    Runtime::new(limits, cache).map_err(PipelineError::Sandbox)
 }
 
 /// As [`replay`], with fresh instances of decoders that were loaded before. Of the request's configuration, what it
@@ -211,25 +219,22 @@ fn usable_plugins(
     problems: &mut Vec<String>,
 ) -> Result<Vec<decoder::Plugin>, PipelineError> {
     let path = decoder::search_path(&config.plugins.directories);
-    let decoder::Loaded { mut plugins, refused } = decoder::load(runtime, &path);
-    problems.extend(refused.iter().map(|(path, error)| format!("{}: {error}", path.display())));
+    let loaded = decoder::load(runtime, &path, &config.plugins);
+    problems.extend(loaded.refused().map(|(path, error)| format!("{}: {error}", path.display())));
+    problems.extend(loaded.pin_problems());
+    let plugins = loaded.plugins;
     for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
         problems.push(format!("{}: is not a directory of plugins", directory.display()));
     }
     // Connections are told of without one.
     if plugins.is_empty() && !config.events.connections {
-        if let Some(problem) = problems.first() {
-            tracing::error!("{problem}");
+        for problem in problems {
+            tracing::error!("{}", Printable(problem));
         }
         return Err(PipelineError::NoDecoder(path));
     }
     for name in config.plugins.config.keys() {
         find(plugins.iter(), "plugins.config", name)?;
-    }
-    for plugin in &mut plugins {
-        if let Some(section) = config.plugins.config.get(&plugin.descriptor.name) {
-            plugin.set_config(serde_json::Value::Object(section.clone()).to_string());
-        }
     }
     Ok(plugins)
 }

@@ -213,6 +213,37 @@ fn a_plugin_that_is_no_decoder() {
 }
 
 #[test]
+fn a_plugin_that_has_the_names_of_the_contract_and_not_its_functions() {
+    let component = r#"(component (instance $none) (export "podtap:decoder/decoder@0.1.0" (instance $none)))"#;
+    let said = "is not a decoder for this podtap: it does not keep to the contract it names";
+    check_plugin(&wat::parse_str(component).unwrap(), &[said]);
+    let component = r#"(component (import "podtap:decoder/host@0.1.0" (instance (export "log" (func))))
+        (instance $none) (export "podtap:decoder/decoder@0.1.0" (instance $none)))"#;
+    check_plugin(&wat::parse_str(component).unwrap(), &[said]);
+}
+
+#[test]
+fn a_plugin_that_is_made_for_another_version_of_the_contract() {
+    let said = [
+        "is made for podtap:decoder@0.2.0, and this podtap speaks 0.1.0",
+        concat!(
+            "build it anew with podtap-sdk ",
+            env!("CARGO_PKG_VERSION"),
+            ", or run it with a podtap that speaks 0.2.0"
+        ),
+    ];
+    check_plugin(&wat::parse_str(r#"(component (import "podtap:decoder/host@0.2.0" (instance)))"#).unwrap(), &said);
+    // A whole decoder, whose every name has the other version.
+    let mut component = std::fs::read(support::plugins("plugins").join("http.wasm")).unwrap();
+    for at in 0..component.len() - 6 {
+        if component[at..].starts_with(b"@0.1.0") {
+            component[at..at + 6].copy_from_slice(b"@0.2.0");
+        }
+    }
+    check_plugin(&component, &said);
+}
+
+#[test]
 fn a_plugin_directory_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let good = write(&folder, "good.pcap", &capture().file(101));

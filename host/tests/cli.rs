@@ -37,9 +37,16 @@ fn write(folder: &Path, name: &str, content: &str) -> PathBuf {
 
 #[test]
 fn a_wrong_command_line_exits_with_2() {
-    for arguments in
-        [&[][..], &["replay"], &["replay", "--nonsense", "a"], &["replay", "--output", "xml", "a"], &["validate"]]
-    {
+    for arguments in [
+        &[][..],
+        &["replay"],
+        &["replay", "--nonsense", "a"],
+        &["replay", "--output", "xml", "a"],
+        &["validate"],
+        &["plugin"],
+        &["plugin", "inspect"],
+        &["plugin", "list", "a"],
+    ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let stderr = text(&output.stderr);

@@ -165,6 +165,10 @@ fn every_kind_of_key_can_be_set_by_the_environment() {
         ("PODTAP_OUTPUT_FORMAT", "json"),
         ("PODTAP_PLUGINS_CACHE", "false"),
         ("PODTAP_PLUGINS_CONFIG", "{\"http\": {\"headers\": []}}"),
+        (
+            "PODTAP_PLUGINS_PINS",
+            concat!("http.wasm=sha256:00112233445566778899AABBCCDDEEFF", "00112233445566778899AABBCCDDEEFF"),
+        ),
         ("PODTAP_STREAM_MAX_CONNECTIONS", "5"),
     ])
     .unwrap();
@@ -182,6 +186,7 @@ fn every_kind_of_key_can_be_set_by_the_environment() {
     assert_eq!(config.output.format, Some(OutputFormat::Json));
     assert!(!config.plugins.cache);
     assert!(config.plugins.config.contains_key("http"));
+    assert_eq!(config.plugins.pins["http.wasm"].to_string(), "00112233445566778899aabbccddeeff".repeat(2));
     assert_eq!(config.stream.max_connections, 5);
 }
 
@@ -326,6 +331,29 @@ fn values_that_contradict_others_are_named() {
         "podtap.yaml:3: stream.total_buffer_bytes: 1MiB is less than stream.side_buffer_bytes (32MiB); allowed is that \
          or more",
     );
+}
+
+#[test]
+fn pins_that_guard_nothing_are_refused() {
+    check(
+        "plugins:\n  pins:\n    http.wasm: 5ca1ab1e\n",
+        "podtap.yaml:3: plugins.pins.http.wasm: \"5ca1ab1e\" is no SHA-256 digest: write its 64 hexadecimal digits",
+    );
+    check(
+        "plugins:\n  pins:\n    http.wasm: 12345678\n",
+        "podtap.yaml:3: plugins.pins.http.wasm: invalid type: integer `12345678`, expected a string; put the value into \
+         quotes",
+    );
+    let digest = "0".repeat(64);
+    for name in ["http", "/etc/podtap/http.wasm", ".wasm", "http.wasm.bz2"] {
+        check(
+            &format!("plugins:\n  pins:\n    {name}: '{digest}'\n"),
+            &format!(
+                "podtap.yaml:2: plugins.pins: {name:?} is no name of a decoder's file: write it as in http.wasm, without \
+                 the directory"
+            ),
+        );
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod agent;
 mod decoder;
 mod detection;
+mod digest;
 mod environment;
 mod events;
 mod kafka;
@@ -22,6 +23,7 @@ mod units;
 pub use agent::Agent;
 pub use decoder::Decoder;
 pub use detection::Detection;
+pub use digest::Digest;
 pub use events::Events;
 pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp};
 pub use keys::{Key, Kind, Section, schema, sections};
@@ -186,6 +188,9 @@ impl Config {
             if port.is_none_or(|port| port == 0) {
                 refuse("kafka.brokers", format!("{broker:?} is no broker: write host:port, such as kafka:9092"));
             }
+        }
+        for message in self.plugins.pin_problems() {
+            refuse("plugins.pins", message);
         }
         if self.stream.total_buffer_bytes < self.stream.side_buffer_bytes {
             let message = format!(

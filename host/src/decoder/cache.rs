@@ -61,12 +61,17 @@ impl Cache {
         }
     }
 
-    /// The compiled component, from the cache or compiled now.
-    pub(super) fn component(&self, engine: &Engine, wasm: &[u8]) -> Result<Component, wasmtime::Error> {
+    /// The compiled component, from the cache or compiled now; `digest` is that of `wasm`.
+    pub(super) fn component(
+        &self,
+        engine: &Engine,
+        wasm: &[u8],
+        digest: &crate::config::Digest,
+    ) -> Result<Component, wasmtime::Error> {
         let Some(folder) = &self.folder else { return Component::new(engine, wasm) };
         let mut settings = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut settings);
-        let file = folder.join(format!("{}-{:016x}.bin", hex(&Sha256::digest(wasm)), settings.finish()));
+        let file = folder.join(format!("{digest}-{:016x}.bin", settings.finish()));
         match read(&file) {
             Ok(code) => {
                 // SAFETY: the bytes are what `precompile_component` gave: the file lies in a folder that only this user
@@ -129,19 +134,15 @@ fn remove_oldest(folder: &Path) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    fn compile(cache: &Cache, engine: &Engine, wasm: &[u8]) {
+        cache.component(engine, wasm, &crate::config::Digest::of(wasm)).unwrap();
+    }
 
     fn files(folder: &Path) -> Vec<PathBuf> {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
@@ -153,15 +154,15 @@ mod tests {
         let cache = Cache::in_folder(folder.path().join("podtap"));
         let engine = Engine::default();
         let wasm = wat::parse_str("(component)").unwrap();
-        cache.component(&engine, &wasm).unwrap();
+        compile(&cache, &engine, &wasm);
         let [file] = &files(&folder.path().join("podtap"))[..] else { panic!("not one file") };
         let kept = fs::read(file).unwrap();
         assert!(read(file).is_ok());
-        cache.component(&engine, &wasm).unwrap();
+        compile(&cache, &engine, &wasm);
         for torn in [&kept[..kept.len() - 1], &kept[..10], &[]] {
             fs::write(file, torn).unwrap();
             assert!(read(file).is_err());
-            cache.component(&engine, &wasm).unwrap();
+            compile(&cache, &engine, &wasm);
             assert_eq!(fs::read(file).unwrap(), kept);
         }
     }
@@ -172,7 +173,7 @@ mod tests {
         let path = folder.path().join("podtap");
         let cache = Cache::in_folder(path.clone());
         let wasm = wat::parse_str("(component)").unwrap();
-        cache.component(&Engine::default(), &wasm).unwrap();
+        compile(&cache, &Engine::default(), &wasm);
         let file = files(&path).remove(0);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
         assert!(read(&file).is_err());

@@ -8,15 +8,20 @@ const MAX_NAME: usize = 32;
 const MAX_ATTRIBUTE_NAME: usize = 64;
 const MAX_ATTRIBUTES: usize = 256;
 const MAX_PROTOCOLS: usize = 16;
+const MAX_PORTS: usize = 1024;
+/// What is kept of a sentence for people, bytes.
+const MAX_DOC: usize = 512;
 
 /// A checked descriptor.
 #[derive(Clone, Debug)]
 pub struct Descriptor {
     /// Name of the decoder.
     pub name: String,
+    /// Version of the decoder.
+    pub version: String,
     /// Name and version as events carry them: `http/0.1.0`.
     pub label: String,
-    /// One sentence.
+    /// One sentence, in the decoder's own words: not fit for a terminal as it is.
     pub doc: String,
     /// Protocols that exchanges can have.
     pub protocols: Vec<String>,
@@ -35,6 +40,8 @@ pub struct Attribute {
     pub name: String,
     /// Type of its values.
     pub kind: ValueKind,
+    /// One sentence, as [`Descriptor::doc`].
+    pub doc: String,
     /// Its text is a URL query, which is redacted.
     pub is_query: bool,
 }
@@ -59,6 +66,9 @@ impl Descriptor {
         if let Some(bad) = protocols.iter().find(|protocol| !is_name(protocol)) {
             return Err(format!("its protocol {:?} is not 1 to {MAX_NAME} of a-z, 0-9 and -", quoted(bad)));
         }
+        if ports.len() > MAX_PORTS {
+            return Err(format!("it names {} ports; at most {MAX_PORTS} are allowed", ports.len()));
+        }
         if attributes.len() > MAX_ATTRIBUTES {
             return Err(format!("it has {} attributes; at most {MAX_ATTRIBUTES} are allowed", attributes.len()));
         }
@@ -79,17 +89,25 @@ impl Descriptor {
         }
         let attributes = attributes
             .into_iter()
-            .map(|contract::Attribute { name, kind, doc: _ }| Attribute {
+            .map(|contract::Attribute { name, kind, doc }| Attribute {
                 is_query: kind == ValueKind::Text && Redaction::is_query(&name),
                 kind,
+                doc: sentence(&doc),
                 name,
             })
             .collect();
-        Ok(Descriptor { label: format!("{name}/{version}"), name, doc, protocols, ports, attributes, status })
+        let (label, doc) = (format!("{name}/{version}"), sentence(&doc));
+        Ok(Descriptor { name, version, label, doc, protocols, ports, attributes, status })
     }
 
     /// Name of the attribute that holds the status.
     pub fn status_attribute(&self) -> Option<&str> {
         self.attributes.get(usize::from(self.status?)).map(|attribute| attribute.name.as_str())
     }
+}
+
+/// The beginning of a text, on one line.
+fn sentence(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(MAX_DOC)];
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

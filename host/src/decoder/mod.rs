@@ -8,19 +8,26 @@ mod batch;
 #[allow(clippy::all)]
 mod bindings;
 mod cache;
+mod contract;
 mod descriptor;
 mod directory;
 mod dispatch;
+mod memory;
 mod output;
+mod packed;
+mod pins;
 mod sandbox;
 mod tracked;
 
 pub use batch::{Batch, Entry, Place};
 pub use bindings::podtap::decoder::types::Verdict;
 pub use cache::Cache;
+pub use contract::CONTRACT_VERSIONS;
 pub use descriptor::{Attribute, Descriptor, ValueKind};
-pub use directory::{Loaded, load, search_path};
+pub use directory::{Fate, Found, Loaded, load, search_path};
 pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};
 pub use output::{Demand, DemandKind, Row, Rows};
+pub use packed::{ComponentFile, FileError, Packing};
+pub use pins::check_pin;
 pub use sandbox::{Failure, Instance, Limits, LoadError, Plugin, Runtime};
 pub use tracked::{Ended, Tracked};

@@ -1,22 +1,23 @@
 //! Plugins in wasmtime: compiled once, instantiated as often as it takes, each call within a deadline and a memory cap.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits, StoreLimitsBuilder, Trap,
-    UpdateDeadline,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline};
 
 use super::batch::Batch;
 use super::bindings::podtap::decoder::host::{Host, Level};
 use super::bindings::podtap::decoder::types::{self, Output, Verdict};
 use super::bindings::{Plugin as Guest, PluginPre};
 use super::cache::Cache;
+use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
+use super::memory::Memory;
+use super::packed::{ComponentFile, FileError};
+use crate::config::{Digest, Plugins};
 
 /// Deadlines are counted in ticks of this length. When a container's CPU quota halts the whole process, the ticks halt
 /// with it, so that a plugin is not blamed for the pause; nor is it when other threads had the CPU (see [`overdue`]).
@@ -44,9 +45,30 @@ pub struct Limits {
 /// Why a file is not a usable plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It cannot be read.
-    #[error("cannot be read: {0}")]
-    Io(#[from] std::io::Error),
+    /// It cannot be read or unpacked.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The configuration has another digest for a file of this name.
+    #[error(
+        "is not the component that was pinned: plugins.pins.{pin} is {pinned}, but its SHA-256 is {found}; put the right \
+         one there, or change the pin if you trust this one"
+    )]
+    PinnedToAnother {
+        /// Name of the pin.
+        pin: String,
+        /// Its digest.
+        pinned: Digest,
+        /// The file's.
+        found: Digest,
+    },
+    /// The configuration takes pinned components only.
+    #[error("is not pinned, and plugins.require_pins is set: if you trust it, add to plugins.pins `{name}: {found}`")]
+    Unpinned {
+        /// Name of the file, without its packing.
+        name: String,
+        /// Its digest.
+        found: Digest,
+    },
     /// It is a core module.
     #[error(
         "is a core WebAssembly module, not a component: build it with `cargo xtask plugins`, or wrap it with `wasm-tools component new`"
@@ -60,8 +82,25 @@ pub enum LoadError {
         "asks for imports that podtap does not give ({0}): a decoder has only podtap:decoder/host; build it without WASI"
     )]
     Imports(String),
+    /// It is made for a version of the contract that this podtap does not speak.
+    #[error(
+        "is made for podtap:decoder@{wanted}, and this podtap speaks {spoken}: build it anew with podtap-sdk {sdk}, or \
+         run it with a podtap that speaks {wanted}",
+        spoken = CONTRACT_VERSIONS.join(", "),
+        sdk = env!("CARGO_PKG_VERSION") // the SDK has podtap's own
+    )]
+    ContractVersion {
+        /// The version.
+        wanted: String,
+    },
     /// It does not export the decoder interface.
-    #[error("is not a decoder for this podtap: {0}; it must export podtap:decoder/decoder@0.1.0")]
+    #[error(
+        "is not a decoder for this podtap: it does not export podtap:decoder/decoder@{newest}",
+        newest = CONTRACT_VERSIONS[CONTRACT_VERSIONS.len() - 1]
+    )]
+    NoDecoder,
+    /// Its types or functions are not those of the contract's text.
+    #[error("is not a decoder for this podtap: it does not keep to the contract it names: {0}")]
     Contract(String),
     /// It failed while it was described or configured.
     #[error("failed in `{call}`: {failure}")]
@@ -151,36 +190,35 @@ impl Runtime {
         Ok(Runtime { engine, linker, limits, cache, stop })
     }
 
-    /// Compiles the component in a file, checks it and asks it what it is.
+    /// Compiles the component of a file, checks it and asks it what it is.
     ///
     /// # Errors
     /// Why it is not a usable plugin.
-    pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
-        let bytes = std::fs::read(path)?;
-        if wasm_layer(&bytes) == Some(0) {
+    pub fn load(&self, file: &ComponentFile) -> Result<Plugin, LoadError> {
+        let ComponentFile { path, component: wasm, digest, .. } = file;
+        if wasm_layer(wasm) == Some(0) {
             return Err(LoadError::CoreModule);
         }
-        let component =
-            self.cache.component(&self.engine, &bytes).map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
-        let of_ours =
-            |name: &str| name.starts_with("podtap:decoder/types@") || name.starts_with("podtap:decoder/host@");
-        let foreign: Vec<_> = component
-            .component_type()
-            .imports(&self.engine)
-            .map(|(name, _)| name.to_owned())
-            .filter(|name| !of_ours(name))
-            .collect();
-        if !foreign.is_empty() {
-            return Err(LoadError::Imports(foreign.join(", ")));
-        }
-        let contract = |error: wasmtime::Error| LoadError::Contract(one_line(&error));
-        let guest = PluginPre::new(self.linker.instantiate_pre(&component).map_err(contract)?).map_err(contract)?;
+        let start = Instant::now();
+        let component = self
+            .cache
+            .component(&self.engine, wasm, digest)
+            .map_err(|error| LoadError::NotAComponent(one_line(&error)))?;
+        let compile_time = start.elapsed();
+        let component_type = component.component_type();
+        let imports: Vec<_> = component_type.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports: Vec<_> = component_type.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
+        let contract_version = contract::version(&imports, &exports)?;
+        let breach = |error: wasmtime::Error| LoadError::Contract(one_line(&error));
+        let guest = PluginPre::new(self.linker.instantiate_pre(&component).map_err(breach)?).map_err(breach)?;
         let start = |failure| LoadError::Failed { call: "start", failure };
         let file = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let mut instance = Instance::bare(self, &guest, &file).map_err(start)?;
         let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
         let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
-        Ok(Plugin { path: path.to_owned(), descriptor, guest, config: "{}".to_owned() })
+        let (path, config) = (path.clone(), "{}".to_owned());
+        let memory_bytes = instance.memory_bytes();
+        Ok(Plugin { path, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
     }
 
     /// A fresh, configured instance of a plugin.
@@ -206,14 +244,24 @@ pub struct Plugin {
     pub path: PathBuf,
     /// What it is.
     pub descriptor: Descriptor,
+    /// The version of `podtap:decoder` that it is made for.
+    pub contract_version: &'static str,
+    /// Names of the interfaces that it imports.
+    pub imports: Vec<String>,
+    /// How long it took to compile it, or to read it from the cache.
+    pub compile_time: Duration,
+    /// Linear memory of an instance that has just described itself.
+    pub memory_bytes: usize,
     guest: PluginPre<State>,
     config: String,
 }
 
 impl Plugin {
-    /// Sets what `configure` is given: a JSON object.
-    pub fn set_config(&mut self, config: String) {
-        self.config = config;
+    /// Sets what `configure` is given to the plugin's section of the configuration.
+    pub fn set_config_of(&mut self, config: &Plugins) {
+        if let Some(section) = config.config.get(&self.descriptor.name) {
+            self.config = serde_json::Value::Object(section.clone()).to_string();
+        }
     }
 }
 
@@ -226,13 +274,12 @@ pub struct Instance {
 
 impl Instance {
     fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
-        let limits =
-            StoreLimitsBuilder::new().memory_size(runtime.limits.memory_bytes).trap_on_grow_failure(true).build();
+        let memory = Memory::capped(runtime.limits.memory_bytes);
         let mut store = Store::new(
             &runtime.engine,
-            State { limits, log_lines_left: 0, name: name.to_owned(), cpu_at_half_time: None },
+            State { memory, log_lines_left: 0, name: name.to_owned(), cpu_at_half_time: None },
         );
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(MAX_RETURNED_BYTES);
         // Half the time, twice: see `overdue`. A deadline of n ticks may end after n - 1.
         let half = runtime.limits.call_timeout / 2;
@@ -255,6 +302,10 @@ impl Instance {
         self.prepare();
         let answer = self.guest.podtap_decoder_decoder().call_configure(&mut self.store, config).map_err(failure)?;
         Ok(answer.err())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.store.data().memory.bytes()
     }
 
     /// Does a connection whose side begins with `head` belong to the plugin?
@@ -301,7 +352,7 @@ impl Instance {
 
 /// What the host keeps for an instance.
 struct State {
-    limits: StoreLimits,
+    memory: Memory,
     log_lines_left: u32,
     /// Who writes log lines.
     name: String,
