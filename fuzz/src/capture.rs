@@ -20,13 +20,14 @@ const PROBLEMS: [&str; 6] = [
 ];
 
 /// What may not happen in the decoders that podtap ships, whatever a peer sends.
-const FAILURES: [&str; 6] = [
+const FAILURES: [&str; 7] = [
     "connections_blamed",
     "decoder_traps",
     "decoder_deadlines",
     "decoder_memory_breaches",
     "decoder_invalid_outputs",
     "decoders_given_up",
+    "payload_bytes_of_unknown_connections",
 ];
 
 thread_local! {

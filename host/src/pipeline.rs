@@ -381,6 +381,7 @@ impl Worker<'_, '_> {
             bytes_undetected,
             bytes_failed,
             bytes_undecoded,
+            bytes_unknown,
             connections_detected,
             connections_undetected,
             connections_blamed,
@@ -425,6 +426,8 @@ impl Worker<'_, '_> {
             ("payload_bytes_undetected", bytes_undetected),
             ("payload_bytes_undecoded", bytes_undecoded),
             ("payload_bytes_in_failed_calls", bytes_failed),
+            // No place of the sum in `adds_up`: it is to show.
+            ("payload_bytes_of_unknown_connections", bytes_unknown),
             ("gaps", stream.gaps),
             ("acknowledged_gap_bytes", stream.bytes_gap_acknowledged),
             ("buffer_limit_gap_bytes", stream.bytes_gap_buffer_limit),

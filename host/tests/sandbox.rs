@@ -130,6 +130,37 @@ fn a_connection_that_changes_protocol_is_detected_anew() {
     assert_eq!(numbers, [0, 1, 2]);
 }
 
+/// What follows a change of protocol is in the batch that brings the change, in a later one, or in the same segment.
+#[test]
+fn what_follows_a_change_of_protocol_is_detected_wherever_it_is() {
+    let mut capture = Capture::default();
+    let mut talk = |port: u16, welcome: &str, closes: bool| {
+        let mut connection = capture.connection(port, 80);
+        connection.client("GET /up HTTP/1.1\r\nUpgrade: misbehave\r\n\r\n");
+        connection.server(format!("HTTP/1.1 101 Yes\r\n\r\n{welcome}"));
+        connection.client("> a\n").server("a\n").client("> b\n").server("b\n");
+        if closes {
+            connection.close();
+        }
+    };
+    talk(1001, "", true);
+    talk(1002, "", false);
+    // In one segment: the server speaks first.
+    talk(1003, "> welcome\n", true);
+    capture.connection(1004, 7).client("> c\n").server("c\n").close();
+    for entries in [1, 2, 3, 5, 8, 13, 512] {
+        for ports in ["", "detection: {ports: {80: http}}"] {
+            let run = replay(&capture, &format!("decoder: {{batch_entries: {entries}}}\n{ports}"));
+            let expected = [["/up"; 3], ["> a"; 3], ["> b"; 3]].concat();
+            let expected = ["", "> c"].into_iter().chain(expected);
+            let mut expected: Vec<_> = expected.map(str::to_owned).collect();
+            expected.sort();
+            assert_eq!(targets(&run), expected, "{entries}: {}", run.stderr);
+            assert!(!run.stderr.contains("lost or left out"), "{entries}: {}", run.stderr);
+        }
+    }
+}
+
 #[test]
 fn a_change_of_protocol_on_a_connection_that_is_gone_already_harms_no_other() {
     let mut capture = Capture::default();
@@ -192,5 +223,5 @@ fn a_connection_that_changes_protocol_has_one_end() {
     assert_eq!((&ends[0]["exchanges"], &ends[0]["protocol"]), (&Value::from(3), &Value::from("misbehave")));
     // In one batch, the change is known when the connection is gone.
     let ends = check_ends(&capture, "", 1);
-    assert_eq!(ends[0]["closed"]["reason"], "fin");
+    assert_eq!((&ends[0]["exchanges"], &ends[0]["closed"]["reason"]), (&Value::from(3), &Value::from("fin")));
 }

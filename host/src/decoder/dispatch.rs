@@ -5,12 +5,16 @@
 //!                  │                         │
 //!                  └──verdict no──> ignored <┴── demand, blame, plugin dead
 //! ```
+//! Where a plugin hands a connection over (`hand_over`), its id is closed and a successor is detected.
 //!
 //! Invariants: an id is reused only after the batch with its `closed` was fed; a plugin hears of a connection (`opened`)
 //! before anything of it; after a failure the connections of the lost instance are told anew, as midstream. The end of
 //! a connection is reported when its last id is free, so that no exchange comes behind it.
 
+mod counters;
 mod detect;
+mod failures;
+mod hand_over;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +25,7 @@ use super::descriptor::Descriptor;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Claim, Ended, State, Table, Tracked, index};
+pub use counters::DispatchCounters;
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;
@@ -36,37 +41,6 @@ pub struct DispatchLimits {
     pub head_bytes: usize,
     /// Failures in a row after which a plugin is not used any more.
     pub failures_allowed: u32,
-}
-
-/// What happened to the payload that the engine delivered, and to calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DispatchCounters {
-    /// Payload that plugins took.
-    pub bytes_decoded: u64,
-    /// Payload of connections that no plugin claimed, up to the verdict.
-    pub bytes_undetected: u64,
-    /// Payload in calls that failed, or for a plugin that is not used any more.
-    pub bytes_failed: u64,
-    /// Payload that plugins took and could make nothing of (part of `bytes_decoded`).
-    pub bytes_undecoded: u64,
-    /// Connections that a plugin claimed.
-    pub connections_detected: u64,
-    /// Connections that none claimed.
-    pub connections_undetected: u64,
-    /// Connections blamed for a failure, and ignored from then on.
-    pub connections_blamed: u64,
-    /// Calls that trapped.
-    pub failures_trap: u64,
-    /// Calls that ran past their deadline.
-    pub failures_deadline: u64,
-    /// Calls that wanted too much memory.
-    pub failures_memory: u64,
-    /// Calls that returned what the contract does not allow.
-    pub failures_output: u64,
-    /// Plugins given up.
-    pub plugins_given_up: u64,
-    /// Exchanges found.
-    pub exchanges: u64,
 }
 
 /// Receives each exchange with its connection.
@@ -155,10 +129,11 @@ impl<'r> Dispatcher<'r> {
 
     /// Feeds all batches, full or not.
     pub fn flush(&mut self, engine: &mut Engine, take: Take<'_>) {
-        for slot in 0..self.slots.len() {
-            self.feed(slot, take);
-            // Once more for connections that were handed over, which are closed by it.
-            self.feed(slot, take);
+        // A batch may hand connections over, and so leave entries in others: as often as a connection may be.
+        while (0..self.slots.len()).any(|slot| !self.slots[slot].batch.is_empty()) {
+            for slot in 0..self.slots.len() {
+                self.feed(slot, take);
+            }
         }
         self.pass_on_demands(engine);
     }
@@ -189,16 +164,23 @@ impl<'r> Dispatcher<'r> {
         batch.len() >= self.limits.batch_entries || batch.data_len() >= self.limits.batch_bytes
     }
 
-    fn push(&mut self, id: u32, slot: usize, side: Side, time_ns: u64, position: u64, entry: Entry<'_>) {
-        let Some(tracked) = self.table.get_mut(id) else { return };
+    fn push(&mut self, slot: usize, place: Place, entry: Entry<'_>) {
+        let Some(tracked) = self.table.get_mut(place.connection) else { return self.unknown(entry) };
         let batch = &mut self.slots[slot].batch;
         if let State::Decoding { opened, .. } = &mut tracked.state
             && !std::mem::replace(opened, true)
         {
-            batch.open(id, tracked.client(), tracked.server(), tracked.midstream);
+            batch.open(place.connection, tracked.client(), tracked.server(), tracked.midstream);
         }
-        batch.push(Place { connection: id, from_server: tracked.is_server(side), time_ns, position }, entry);
+        batch.push(place, entry);
         self.full |= self.is_full(slot);
+    }
+
+    /// Of a connection that is not in the table. Counted, so that a broken invariant shows.
+    fn unknown(&mut self, entry: Entry<'_>) {
+        if let Entry::Data(bytes) = entry {
+            self.counters.bytes_unknown += bytes.len() as u64;
+        }
     }
 
     fn feed(&mut self, slot: usize, take: Take<'_>) {
@@ -233,16 +215,17 @@ impl<'r> Dispatcher<'r> {
         let (table, demands, counters) = (&mut self.table, &mut self.demands, &mut self.counters);
         let mut anew = Vec::new();
         instance.feed(batch, descriptor, |rows| {
+            // A connection that closed in this batch, or was handed over by the last one, is still there.
             let owned = |id: u32| {
                 let state = table.get(id).map(|tracked| &tracked.state);
-                // A connection that closed in this batch is still there; one just ignored may still answer.
                 matches!(state, Some(State::Decoding { slot: owner, .. }) if *owner == slot)
-                    || matches!(state, Some(State::Ignored))
             };
             if !rows.connections().all(owned) {
                 return Err(Failure::Output("an exchange of a connection that it does not have"));
             }
-            counters.bytes_undecoded += rows.undecoded_bytes();
+            // Whatever the plugin says, it is part of what plugins took.
+            let taken = counters.bytes_decoded + batch.data_len() as u64;
+            counters.bytes_undecoded = counters.bytes_undecoded.saturating_add(rows.undecoded_bytes()).min(taken);
             counters.exchanges += rows.len() as u64;
             for row in rows.each() {
                 if let Some(tracked) = table.get_mut(row.connection) {
@@ -252,7 +235,8 @@ impl<'r> Dispatcher<'r> {
             }
             for demand in rows.demands() {
                 let Some(tracked) = table.get(demand.connection) else { continue };
-                if !matches!(tracked.state, State::Decoding { slot: owner, .. } if owner == slot) {
+                let owned = matches!(tracked.state, State::Decoding { slot: owner, .. } if owner == slot);
+                if !owned || tracked.successor.is_some() {
                     continue;
                 }
                 match demand.kind {
@@ -261,121 +245,14 @@ impl<'r> Dispatcher<'r> {
                         demands.push(StreamDemand::Skip(tracked.stream, side, demand.position));
                     }
                     DemandKind::Ignore => demands.push(StreamDemand::Ignore(tracked.stream)),
-                    DemandKind::Detect => anew.push(demand.connection),
+                    DemandKind::Detect => anew.push(demand),
                 }
             }
             Ok(())
         })??;
-        self.counters.bytes_decoded += batch.data_len() as u64;
-        for id in anew {
-            self.hand_over(slot, id);
-        }
+        let given = if anew.is_empty() { 0 } else { self.hand_over(slot, batch, &anew) };
+        self.counters.bytes_decoded += batch.data_len() as u64 - given;
         Ok(())
-    }
-
-    /// The plugin is done with the connection, which goes on in another protocol; unless it is over already.
-    fn hand_over(&mut self, slot: usize, id: u32) {
-        if self.slots[slot].closed.contains(&id) {
-            return;
-        }
-        let Some(tracked) = self.table.get(id) else { return };
-        let next = tracked.handed_over();
-        self.push(id, slot, Side::A, next.start_ns, 0, Entry::Closed(0));
-        self.slots[slot].closed.push(id);
-        if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Ignored;
-        }
-        self.table.insert(next);
-    }
-
-    /// The call with `batch` failed: a fresh instance takes over and gets the batch again, entry by entry, which shows the
-    /// connection to blame.
-    fn recover(&mut self, slot: usize, batch: &Batch, failure: Failure, take: Take<'_>) {
-        if !self.replace(slot, &failure) {
-            self.counters.bytes_failed += batch.data_len() as u64;
-            return;
-        }
-        let mut one = Batch::default();
-        for (place, entry) in batch.entries() {
-            let bytes = if let Entry::Data(bytes) = entry { bytes.len() as u64 } else { 0 };
-            let Some(tracked) = self.table.get_mut(place.connection) else { continue };
-            let State::Decoding { opened, .. } = &mut tracked.state else {
-                self.counters.bytes_failed += bytes;
-                continue;
-            };
-            one.clear();
-            if !std::mem::replace(opened, true) {
-                one.open(place.connection, tracked.client(), tracked.server(), true);
-            }
-            one.push(place, entry);
-            let Err(failure) = self.call(slot, &one, take) else { continue };
-            self.counters.bytes_failed += bytes;
-            self.counters.connections_blamed += 1;
-            self.ignore(place.connection);
-            // Where the plugin is given up by this, `call` counts the rest as failed.
-            self.replace(slot, &failure);
-        }
-    }
-
-    /// A fresh instance in the place of a lost one; false when the plugin is given up.
-    fn replace(&mut self, slot: usize, failure: &Failure) -> bool {
-        let counter = match failure {
-            Failure::Trap(_) => &mut self.counters.failures_trap,
-            Failure::Deadline => &mut self.counters.failures_deadline,
-            Failure::Memory => &mut self.counters.failures_memory,
-            Failure::Output(_) => &mut self.counters.failures_output,
-        };
-        *counter += 1;
-        let held = &mut self.slots[slot];
-        held.failures_in_a_row += 1;
-        // The old one goes first: it holds a place in the pool.
-        held.instance = None;
-        let name = &held.plugin.descriptor.name;
-        tracing::warn!(plugin = name, %failure, "decoder failed; a fresh instance takes over");
-        if held.failures_in_a_row <= self.limits.failures_allowed {
-            match self.runtime.instance(&held.plugin) {
-                Ok(instance) => held.instance = Some(instance),
-                Err(error) => tracing::error!(plugin = name, %error, "a fresh instance could not be made"),
-            }
-        }
-        let alive = held.instance.is_some();
-        if !alive {
-            self.counters.plugins_given_up += 1;
-            tracing::error!(plugin = name, failures = held.failures_in_a_row, "decoder is not used any more");
-        }
-        for tracked in self.table.iter_mut() {
-            if let State::Decoding { slot: owner, opened } = &mut tracked.state
-                && *owner == slot
-            {
-                *opened = false;
-                tracked.midstream = true;
-                if !alive {
-                    self.demands.push(StreamDemand::Ignore(tracked.stream));
-                }
-            }
-        }
-        alive
-    }
-
-    /// The instance was replaced while a batch was being gathered: the fresh one hears of its connections.
-    fn tell_anew(&mut self, slot: usize) {
-        let batch = &mut self.slots[slot].batch;
-        for id in batch.forget_opened() {
-            if let Some(tracked) = self.table.get_mut(id)
-                && let State::Decoding { opened, .. } = &mut tracked.state
-                && !std::mem::replace(opened, true)
-            {
-                batch.open(id, tracked.client(), tracked.server(), tracked.midstream);
-            }
-        }
-    }
-
-    fn ignore(&mut self, id: u32) {
-        self.drop_waiting(id);
-        if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Ignored;
-            self.demands.push(StreamDemand::Ignore(tracked.stream));
-        }
     }
 }
 
@@ -385,11 +262,52 @@ impl Sink for Dispatcher<'_> {
     }
 
     fn data(&mut self, connection: ConnectionId, side: Side, chunk: Chunk<'_>) {
-        let Some(id) = self.table.id(connection) else { return };
-        let Some(tracked) = self.table.get(id) else { return };
+        match self.table.id(connection) {
+            Some(id) => self.payload(id, side, chunk),
+            None => self.unknown(Entry::Data(chunk.bytes)),
+        }
+    }
+
+    fn gap(&mut self, connection: ConnectionId, side: Side, gap: Gap) {
+        if let Some(id) = self.table.id(connection) {
+            self.missing(id, side, gap.time_ns, gap.position, gap.length);
+        }
+    }
+
+    fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64) {
+        if let Some(id) = self.table.id(connection) {
+            self.side_over(id, side, time_ns, position);
+        }
+    }
+
+    fn closed(&mut self, connection: &Connection, closed: &Closed) {
+        let Some(id) = self.table.id(connection.id) else {
+            // It never carried anything.
+            self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
+            return;
+        };
+        if self.ended.is_some()
+            && let Some(tracked) = self.table.get(id)
+        {
+            tracked.note_end(connection, closed);
+        }
+        let how = match closed.reason {
+            CloseReason::Finished => 0,
+            CloseReason::Reset(_) | CloseReason::Refused => 1,
+            CloseReason::Idle | CloseReason::Evicted | CloseReason::Replaced | CloseReason::CaptureEnd => 2,
+        };
+        self.over(id, closed.time_ns, how);
+    }
+}
+
+/// What happened on a connection, under its id.
+impl Dispatcher<'_> {
+    fn payload(&mut self, id: u32, side: Side, chunk: Chunk<'_>) {
+        let Some(tracked) = self.table.get(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
         match tracked.state {
             State::Decoding { slot, .. } => {
-                self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
+                let place = tracked.place(id, side, chunk.time_ns, chunk.position);
+                self.push(slot, place, Entry::Data(chunk.bytes));
             }
             State::Detecting(_) => self.detect(id, side, chunk),
             // Between the verdict and the engine's hearing of it.
@@ -397,13 +315,12 @@ impl Sink for Dispatcher<'_> {
         }
     }
 
-    fn gap(&mut self, connection: ConnectionId, side: Side, gap: Gap) {
-        let Some(id) = self.table.id(connection) else { return };
+    fn missing(&mut self, id: u32, side: Side, time_ns: u64, position: u64, length: u64) {
         let Some(tracked) = self.table.get_mut(id) else { return };
-        match &mut tracked.state {
+        match tracked.state {
             State::Decoding { slot, .. } => {
-                let slot = *slot;
-                self.push(id, slot, side, gap.time_ns, gap.position, Entry::Gap(gap.length));
+                let place = tracked.place(id, side, time_ns, position);
+                self.push(slot, place, Entry::Gap(length));
             }
             // What was kept has a hole now: the next piece starts anew, in the middle.
             State::Detecting(_) => {
@@ -414,13 +331,13 @@ impl Sink for Dispatcher<'_> {
         }
     }
 
-    fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64) {
-        let Some(id) = self.table.id(connection) else { return };
+    fn side_over(&mut self, id: u32, side: Side, time_ns: u64, position: u64) {
         let Some(tracked) = self.table.get_mut(id) else { return };
         match &mut tracked.state {
             State::Decoding { slot, .. } => {
                 let slot = *slot;
-                self.push(id, slot, side, time_ns, position, Entry::End);
+                let place = tracked.place(id, side, time_ns, position);
+                self.push(slot, place, Entry::End);
             }
             State::Detecting(waiting) => {
                 waiting.get_or_insert_default().ends[index(side)] = Some((position, time_ns));
@@ -429,29 +346,22 @@ impl Sink for Dispatcher<'_> {
         }
     }
 
-    fn closed(&mut self, connection: &Connection, closed: &Closed) {
-        let Some(id) = self.table.id(connection.id) else {
-            // It never carried anything.
-            self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
-            return;
-        };
-        let Some(tracked) = self.table.get(id) else { return };
-        if self.ended.is_some() {
-            tracked.note_end(connection, closed);
-        }
+    fn over(&mut self, id: u32, time_ns: u64, how: u32) {
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        tracked.over = true;
+        let first = tracked.hand_overs() == 0;
         match &tracked.state {
             State::Decoding { slot, .. } => {
                 let slot = *slot;
-                let how = match closed.reason {
-                    CloseReason::Finished => 0,
-                    CloseReason::Reset(_) | CloseReason::Refused => 1,
-                    CloseReason::Idle | CloseReason::Evicted | CloseReason::Replaced | CloseReason::CaptureEnd => 2,
-                };
-                self.push(id, slot, Side::A, closed.time_ns, 0, Entry::Closed(how));
+                let place = Place { connection: id, from_server: false, time_ns, position: 0 };
+                self.push(slot, place, Entry::Closed(how));
                 self.slots[slot].closed.push(id);
             }
-            State::Detecting(_) => {
-                self.counters.connections_undetected += 1;
+            State::Detecting(waiting) => {
+                // Behind a hand-over there may be nothing to detect.
+                if first || waiting.as_ref().is_some_and(|waiting| waiting.had_payload()) {
+                    self.counters.connections_undetected += 1;
+                }
                 self.drop_waiting(id);
                 release(&mut self.table, &mut self.ended, id);
             }
@@ -465,5 +375,24 @@ fn release(table: &mut Table, ended: &mut Option<Vec<Ended>>, id: u32) {
     let tracked = table.remove(id);
     if let Some(ended) = ended {
         ended.extend(tracked.and_then(Tracked::into_ended));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::decoder::{Cache, Limits};
+
+    #[test]
+    fn payload_of_a_connection_that_was_never_opened_is_counted() {
+        let limits = Limits { memory_bytes: 1 << 20, call_timeout: Duration::from_secs(1) };
+        let runtime = Runtime::new(limits, Cache::none()).unwrap();
+        let limits = DispatchLimits { batch_entries: 1, batch_bytes: 1, head_bytes: 64, failures_allowed: 0 };
+        let mut dispatcher = Dispatcher::new(&runtime, Vec::new(), BTreeMap::new(), limits, false);
+        let connection = ConnectionId { index: 3, generation: 1 };
+        dispatcher.data(connection, Side::A, Chunk { position: 0, time_ns: 1, bytes: b"lost" });
+        assert_eq!(dispatcher.counters(), &DispatchCounters { bytes_unknown: 4, ..DispatchCounters::default() });
     }
 }

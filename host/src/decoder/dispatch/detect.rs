@@ -21,9 +21,14 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 impl Dispatcher<'_> {
     /// Payload of a connection that nobody has claimed.
     pub(super) fn detect(&mut self, id: u32, side: Side, chunk: Chunk<'_>) {
-        let Some(tracked) = self.table.get_mut(id) else { return };
+        let Some(tracked) = self.table.get_mut(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
+        // What the plugin of the port handed over is of another protocol.
+        let of_port = match tracked.hand_overs() {
+            0 => by_port(&self.ports, tracked.client, [tracked.a.port, tracked.b.port]),
+            _ => None,
+        };
         let State::Detecting(waiting) = &mut tracked.state else { return };
-        if let Some((slot, client)) = by_port(&self.ports, tracked.client, [tracked.a.port, tracked.b.port]) {
+        if let Some((slot, client)) = of_port {
             tracked.client = Some(client);
             return self.assign(id, slot, side, chunk);
         }
@@ -104,7 +109,6 @@ impl Dispatcher<'_> {
             Ok(verdict) => verdict,
             Err(failure) => {
                 self.replace(slot, &failure);
-                self.tell_anew(slot);
                 Verdict::No
             }
         }
@@ -131,11 +135,11 @@ impl Dispatcher<'_> {
     fn assign(&mut self, id: u32, slot: usize, side: Side, chunk: Chunk<'_>) {
         self.counters.connections_detected += 1;
         let claim = self.claim_of(slot);
-        if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Decoding { slot, opened: false };
-            tracked.note_claim(claim);
-        }
-        self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
+        let Some(tracked) = self.table.get_mut(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
+        tracked.state = State::Decoding { slot, opened: false };
+        tracked.note_claim(claim);
+        let place = tracked.place(id, side, chunk.time_ns, chunk.position);
+        self.push(slot, place, Entry::Data(chunk.bytes));
     }
 
     /// Which of several protocols it is, the exchanges will say.
@@ -153,15 +157,16 @@ impl Dispatcher<'_> {
         let State::Detecting(Some(waiting)) = state else { return };
         self.counters.connections_detected += 1;
         self.waiting_bytes -= waiting.bytes();
+        let places = tracked.places(id);
         let mut rest = [waiting.heads[0].as_slice(), waiting.heads[1].as_slice()];
         for &(side, time_ns, position, length) in &waiting.pieces {
             let Some((bytes, after)) = rest[index(side)].split_at_checked(length) else { break };
             rest[index(side)] = after;
-            self.push(id, slot, side, time_ns, position, Entry::Data(bytes));
+            self.push(slot, places(side, time_ns, position), Entry::Data(bytes));
         }
         for side in [Side::A, Side::B] {
             if let Some((position, time_ns)) = waiting.ends[index(side)] {
-                self.push(id, slot, side, time_ns, position, Entry::End);
+                self.push(slot, places(side, time_ns, position), Entry::End);
             }
         }
     }
@@ -202,6 +207,11 @@ impl Detecting {
     fn keep(&mut self, side: Side, chunk: Chunk<'_>) {
         self.heads[index(side)].extend_from_slice(chunk.bytes);
         self.pieces.push((side, chunk.time_ns, chunk.position, chunk.bytes.len()));
+    }
+
+    /// Payload came, though it may have been dropped since.
+    pub(super) fn had_payload(&self) -> bool {
+        self.attempts > 0 || self.bytes() > 0
     }
 
     fn bytes(&self) -> usize {

@@ -1,0 +1,34 @@
+//! What the dispatcher counts.
+
+/// What happened to the payload that the engine delivered, and to calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DispatchCounters {
+    /// Payload that plugins took.
+    pub bytes_decoded: u64,
+    /// Payload of connections that no plugin claimed, up to the verdict.
+    pub bytes_undetected: u64,
+    /// Payload in calls that failed, or for a plugin that is not used any more.
+    pub bytes_failed: u64,
+    /// Payload that plugins took and could make nothing of (part of `bytes_decoded`).
+    pub bytes_undecoded: u64,
+    /// Payload of connections that the dispatcher does not know: none, unless an invariant is broken.
+    pub bytes_unknown: u64,
+    /// Connections that a plugin claimed.
+    pub connections_detected: u64,
+    /// Connections that none claimed.
+    pub connections_undetected: u64,
+    /// Connections blamed for a failure, and ignored from then on.
+    pub connections_blamed: u64,
+    /// Calls that trapped.
+    pub failures_trap: u64,
+    /// Calls that ran past their deadline.
+    pub failures_deadline: u64,
+    /// Calls that wanted too much memory.
+    pub failures_memory: u64,
+    /// Calls that returned what the contract does not allow.
+    pub failures_output: u64,
+    /// Plugins given up.
+    pub plugins_given_up: u64,
+    /// Exchanges found.
+    pub exchanges: u64,
+}
