@@ -169,6 +169,8 @@ pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outpu
         batch_entries: config.decoder.batch_entries as usize,
         batch_bytes: config.decoder.batch_bytes.0 as usize,
         head_bytes: config.detection.head_bytes.0 as usize,
+        connections_per_instance: config.decoder.connections_per_instance,
+        instances: decoder::MAX_INSTANCES as usize,
         failures_allowed: config.decoder.failures_allowed,
     };
     let mut worker = Worker {
@@ -384,6 +386,7 @@ impl Worker<'_, '_> {
             bytes_unknown,
             connections_detected,
             connections_undetected,
+            connections_beyond_bound,
             connections_blamed,
             failures_trap,
             failures_deadline,
@@ -437,6 +440,7 @@ impl Worker<'_, '_> {
             ("connection_end_gap_bytes", stream.bytes_gap_connection_end),
             ("connections_evicted", stream.connections_evicted),
             ("connections_undetected", connections_undetected),
+            ("connections_beyond_instance_bound", connections_beyond_bound),
             ("connections_blamed", connections_blamed),
             ("decoder_traps", failures_trap),
             ("decoder_deadlines", failures_deadline),

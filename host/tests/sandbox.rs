@@ -181,6 +181,43 @@ fn a_change_of_protocol_on_a_connection_that_is_gone_already_harms_no_other() {
     assert!(!run.stderr.contains("undetected"), "{}", run.stderr);
 }
 
+#[test]
+fn a_failure_in_an_instance_of_its_own_touches_no_other_connection() {
+    let sorted = |run: &Run| {
+        let mut lines: Vec<_> = run.stdout.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let run = replay(&with_order("> panic"), "decoder: {connections_per_instance: 1}");
+    let other = |line: &String| !line.contains("1003");
+    let [expected, found] = [sorted(&replay(&with_order("> fine!"), "")), sorted(&run)]
+        .map(|lines| lines.into_iter().filter(other).collect::<Vec<_>>());
+    assert_eq!(found, expected, "{}", run.stderr);
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
+fn connections_spread_over_instances_as_far_as_there_are_places() {
+    let mut capture = Capture::default();
+    for round in 0..2 {
+        for port in 1000..1400 {
+            capture.on(port, 7, round == 0).client(format!("> {port}\n")).server("y\n");
+        }
+    }
+    let targets_of = |settings: &str| {
+        let run = replay(&capture, settings);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        (targets(&run), run.stderr)
+    };
+    let (expected, stderr) = targets_of("");
+    assert!(expected.len() == 800 && !stderr.contains("lost or left out"), "{stderr}");
+    for bound in [399, 100, 7, 1] {
+        let (found, stderr) = targets_of(&format!("decoder: {{connections_per_instance: {bound}}}"));
+        assert_eq!(found, expected, "{bound}");
+        assert_eq!(stderr.contains("connections beyond instance bound"), bound == 1, "{bound}: {stderr}");
+    }
+}
+
 /// Each connection has one event, behind its exchanges, which are as many as it says.
 #[track_caller]
 fn check_ends(capture: &Capture, settings: &str, connections: usize) -> Vec<Value> {

@@ -23,6 +23,10 @@ pub struct Decoder {
     /// Payload handed over in one call, at most.
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "16MiB"))]
     pub batch_bytes: ByteSize,
+    /// Connections of one decoder instance. 1 isolates them wholly from each other, for three times the CPU time and more; there
+    /// are at most 256 instances, and beyond those connections share the instance that has the fewest.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub connections_per_instance: u32,
     /// After how many failures in a row a decoder is no longer used.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub failures_allowed: u32,
@@ -35,6 +39,7 @@ impl Default for Decoder {
             call_timeout: HumanDuration(Duration::from_millis(100)),
             batch_entries: 512,
             batch_bytes: ByteSize(64 << 10),
+            connections_per_instance: 65_536,
             failures_allowed: 3,
         }
     }

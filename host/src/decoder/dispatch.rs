@@ -15,6 +15,7 @@ mod counters;
 mod detect;
 mod failures;
 mod hand_over;
+mod lanes;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Claim, Ended, State, Table, Tracked, index};
 pub use counters::DispatchCounters;
+use lanes::{Lanes, Used};
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;
@@ -39,6 +41,10 @@ pub struct DispatchLimits {
     pub batch_bytes: usize,
     /// Bytes of one side that wait for a verdict.
     pub head_bytes: usize,
+    /// Connections that one instance has, where there are places for more instances.
+    pub connections_per_instance: u32,
+    /// Instances at once, of all plugins; each has one even so.
+    pub instances: usize,
     /// Failures in a row after which a plugin is not used any more.
     pub failures_allowed: u32,
 }
@@ -46,26 +52,19 @@ pub struct DispatchLimits {
 /// Receives each exchange with its connection.
 pub type Take<'a> = &'a mut dyn FnMut(&mut Tracked, &Descriptor, Row<'_>);
 
-struct Slot {
-    plugin: Plugin,
-    /// None: given up.
-    instance: Option<Instance>,
-    batch: Batch,
-    /// Ids that are free when the batch has been fed.
-    closed: Vec<u32>,
-    failures_in_a_row: u32,
-}
-
 /// See the module.
 pub struct Dispatcher<'r> {
     runtime: &'r Runtime,
     limits: DispatchLimits,
-    slots: Vec<Slot>,
-    /// Slot of the plugin that a server port belongs to by configuration.
+    /// At most [`MAX_PLUGINS`].
+    plugins: Vec<Used>,
+    lanes: Lanes,
+    /// Index of the plugin that a server port belongs to by configuration.
     ports: BTreeMap<u16, usize>,
     table: Table,
     waiting_bytes: usize,
-    full: bool,
+    /// Lanes whose batch is full.
+    full: Vec<usize>,
     demands: Vec<StreamDemand>,
     /// Connections to be reported as over; none where nobody asks for them.
     ended: Option<Vec<Ended>>,
@@ -88,21 +87,21 @@ impl<'r> Dispatcher<'r> {
         limits: DispatchLimits,
         report_ends: bool,
     ) -> Dispatcher<'r> {
-        let slot = |(plugin, instance)| Slot {
-            plugin,
-            instance: Some(instance),
-            batch: Batch::default(),
-            closed: Vec::new(),
-            failures_in_a_row: 0,
+        let mut lanes = Lanes::default();
+        let used = |(index, (plugin, instance))| {
+            let lanes = vec![lanes.insert(index, instance)];
+            Used { plugin, lanes, failures_in_a_row: 0 }
         };
+        let plugins = plugins.into_iter().take(MAX_PLUGINS).enumerate().map(used).collect();
         Dispatcher {
             runtime,
             limits,
-            slots: plugins.into_iter().take(MAX_PLUGINS).map(slot).collect(),
+            plugins,
+            lanes,
             ports,
             table: Table::default(),
             waiting_bytes: 0,
-            full: false,
+            full: Vec::new(),
             demands: Vec::new(),
             ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
@@ -116,12 +115,9 @@ impl<'r> Dispatcher<'r> {
 
     /// Feeds full batches and passes demands on; to be called after every packet.
     pub fn after_packet(&mut self, engine: &mut Engine, take: Take<'_>) {
-        if self.full {
-            self.full = false;
-            for slot in 0..self.slots.len() {
-                if self.is_full(slot) {
-                    self.feed(slot, take);
-                }
+        while let Some(lane) = self.full.pop() {
+            if self.lanes.get(lane).is_some_and(|lane| is_full(&lane.batch, &self.limits)) {
+                self.feed(lane, take);
             }
         }
         self.pass_on_demands(engine);
@@ -130,11 +126,16 @@ impl<'r> Dispatcher<'r> {
     /// Feeds all batches, full or not.
     pub fn flush(&mut self, engine: &mut Engine, take: Take<'_>) {
         // A batch may hand connections over, and so leave entries in others: as often as a connection may be.
-        while (0..self.slots.len()).any(|slot| !self.slots[slot].batch.is_empty()) {
-            for slot in 0..self.slots.len() {
-                self.feed(slot, take);
+        let mut waiting = true;
+        while std::mem::take(&mut waiting) {
+            for lane in self.lanes.numbers() {
+                if self.lanes.get(lane).is_some_and(|lane| !lane.batch.is_empty()) {
+                    self.feed(lane, take);
+                    waiting = true;
+                }
             }
         }
+        self.full.clear();
         self.pass_on_demands(engine);
     }
 
@@ -143,7 +144,7 @@ impl<'r> Dispatcher<'r> {
     pub fn report_ended(&mut self, take: &mut dyn FnMut(&Ended, Option<&str>)) {
         for ended in self.ended.iter_mut().flat_map(|ended| ended.drain(..)) {
             let protocol = ended.claim.and_then(|claim| {
-                let protocols = &self.slots.get(claim.slot)?.plugin.descriptor.protocols;
+                let protocols = &self.plugins.get(claim.plugin)?.plugin.descriptor.protocols;
                 protocols.get(claim.protocol?).map(String::as_str)
             });
             take(&ended, protocol);
@@ -159,21 +160,18 @@ impl<'r> Dispatcher<'r> {
         }
     }
 
-    fn is_full(&self, slot: usize) -> bool {
-        let batch = &self.slots[slot].batch;
-        batch.len() >= self.limits.batch_entries || batch.data_len() >= self.limits.batch_bytes
-    }
-
-    fn push(&mut self, slot: usize, place: Place, entry: Entry<'_>) {
+    fn push(&mut self, lane: usize, place: Place, entry: Entry<'_>) {
         let Some(tracked) = self.table.get_mut(place.connection) else { return self.unknown(entry) };
-        let batch = &mut self.slots[slot].batch;
+        let Some(batch) = self.lanes.get_mut(lane).map(|lane| &mut lane.batch) else { return self.unknown(entry) };
         if let State::Decoding { opened, .. } = &mut tracked.state
             && !std::mem::replace(opened, true)
         {
             batch.open(place.connection, tracked.client(), tracked.server(), tracked.midstream);
         }
         batch.push(place, entry);
-        self.full |= self.is_full(slot);
+        if is_full(batch, &self.limits) {
+            self.full.push(lane);
+        }
     }
 
     /// Of a connection that is not in the table. Counted, so that a broken invariant shows.
@@ -183,42 +181,46 @@ impl<'r> Dispatcher<'r> {
         }
     }
 
-    fn feed(&mut self, slot: usize, take: Take<'_>) {
-        let mut batch = std::mem::take(&mut self.slots[slot].batch);
+    fn feed(&mut self, number: usize, take: Take<'_>) {
+        let Some(lane) = self.lanes.get_mut(number) else { return };
+        let plugin = lane.plugin;
+        let mut batch = std::mem::take(&mut lane.batch);
         // Those after are handed over by this batch, and free only when the next one has been fed.
-        let closed = self.slots[slot].closed.len();
+        let closed = lane.closed.len();
         if !batch.is_empty() {
-            match self.call(slot, &batch, take) {
-                Ok(()) => self.slots[slot].failures_in_a_row = 0,
-                Err(failure) => self.recover(slot, &batch, failure, take),
+            match self.call(number, &batch, take) {
+                Ok(()) => self.plugins[plugin].failures_in_a_row = 0,
+                Err(failure) => self.recover(number, &batch, failure, take),
             }
         }
-        let held = &mut self.slots[slot];
-        for id in held.closed.drain(..closed) {
-            release(&mut self.table, &mut self.ended, id);
-        }
+        let Some(lane) = self.lanes.get_mut(number) else { return };
         // What was handed over is closed in the next batch already.
-        if held.batch.is_empty() {
+        if lane.batch.is_empty() {
             batch.clear();
-            held.batch = batch;
+            lane.batch = batch;
         }
+        let rest = lane.closed.split_off(closed);
+        for id in std::mem::replace(&mut lane.closed, rest) {
+            self.release(id);
+        }
+        self.drop_if_empty(number);
     }
 
     /// One call of `feed`: its exchanges are taken and its demands noted, or nothing happened.
-    fn call(&mut self, slot: usize, batch: &Batch, take: Take<'_>) -> Result<(), Failure> {
-        let held = &mut self.slots[slot];
-        let Some(instance) = &mut held.instance else {
+    fn call(&mut self, number: usize, batch: &Batch, take: Take<'_>) -> Result<(), Failure> {
+        let lane = self.lanes.get_mut(number);
+        let Some((plugin, instance)) = lane.and_then(|lane| Some((lane.plugin, lane.instance.as_mut()?))) else {
             self.counters.bytes_failed += batch.data_len() as u64;
             return Ok(());
         };
-        let descriptor = &held.plugin.descriptor;
+        let descriptor = &self.plugins[plugin].plugin.descriptor;
         let (table, demands, counters) = (&mut self.table, &mut self.demands, &mut self.counters);
         let mut anew = Vec::new();
         instance.feed(batch, descriptor, |rows| {
             // A connection that closed in this batch, or was handed over by the last one, is still there.
             let owned = |id: u32| {
                 let state = table.get(id).map(|tracked| &tracked.state);
-                matches!(state, Some(State::Decoding { slot: owner, .. }) if *owner == slot)
+                matches!(state, Some(State::Decoding { lane, .. }) if *lane == number)
             };
             if !rows.connections().all(owned) {
                 return Err(Failure::Output("an exchange of a connection that it does not have"));
@@ -229,13 +231,13 @@ impl<'r> Dispatcher<'r> {
             counters.exchanges += rows.len() as u64;
             for row in rows.each() {
                 if let Some(tracked) = table.get_mut(row.connection) {
-                    tracked.note_claim(Claim { slot, protocol: Some(row.protocol) });
+                    tracked.note_claim(Claim { plugin, protocol: Some(row.protocol) });
                     take(tracked, descriptor, row);
                 }
             }
             for demand in rows.demands() {
                 let Some(tracked) = table.get(demand.connection) else { continue };
-                let owned = matches!(tracked.state, State::Decoding { slot: owner, .. } if owner == slot);
+                let owned = matches!(tracked.state, State::Decoding { lane, .. } if lane == number);
                 if !owned || tracked.successor.is_some() {
                     continue;
                 }
@@ -250,7 +252,7 @@ impl<'r> Dispatcher<'r> {
             }
             Ok(())
         })??;
-        let given = if anew.is_empty() { 0 } else { self.hand_over(slot, batch, &anew) };
+        let given = if anew.is_empty() { 0 } else { self.hand_over(number, batch, &anew) };
         self.counters.bytes_decoded += batch.data_len() as u64 - given;
         Ok(())
     }
@@ -305,9 +307,9 @@ impl Dispatcher<'_> {
     fn payload(&mut self, id: u32, side: Side, chunk: Chunk<'_>) {
         let Some(tracked) = self.table.get(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
         match tracked.state {
-            State::Decoding { slot, .. } => {
+            State::Decoding { lane, .. } => {
                 let place = tracked.place(id, side, chunk.time_ns, chunk.position);
-                self.push(slot, place, Entry::Data(chunk.bytes));
+                self.push(lane, place, Entry::Data(chunk.bytes));
             }
             State::Detecting(_) => self.detect(id, side, chunk),
             // Between the verdict and the engine's hearing of it.
@@ -318,9 +320,9 @@ impl Dispatcher<'_> {
     fn missing(&mut self, id: u32, side: Side, time_ns: u64, position: u64, length: u64) {
         let Some(tracked) = self.table.get_mut(id) else { return };
         match tracked.state {
-            State::Decoding { slot, .. } => {
+            State::Decoding { lane, .. } => {
                 let place = tracked.place(id, side, time_ns, position);
-                self.push(slot, place, Entry::Gap(length));
+                self.push(lane, place, Entry::Gap(length));
             }
             // What was kept has a hole now: the next piece starts anew, in the middle.
             State::Detecting(_) => {
@@ -334,10 +336,10 @@ impl Dispatcher<'_> {
     fn side_over(&mut self, id: u32, side: Side, time_ns: u64, position: u64) {
         let Some(tracked) = self.table.get_mut(id) else { return };
         match &mut tracked.state {
-            State::Decoding { slot, .. } => {
-                let slot = *slot;
+            State::Decoding { lane, .. } => {
+                let lane = *lane;
                 let place = tracked.place(id, side, time_ns, position);
-                self.push(slot, place, Entry::End);
+                self.push(lane, place, Entry::End);
             }
             State::Detecting(waiting) => {
                 waiting.get_or_insert_default().ends[index(side)] = Some((position, time_ns));
@@ -351,11 +353,13 @@ impl Dispatcher<'_> {
         tracked.over = true;
         let first = tracked.hand_overs() == 0;
         match &tracked.state {
-            State::Decoding { slot, .. } => {
-                let slot = *slot;
+            State::Decoding { lane, .. } => {
+                let lane = *lane;
                 let place = Place { connection: id, from_server: false, time_ns, position: 0 };
-                self.push(slot, place, Entry::Closed(how));
-                self.slots[slot].closed.push(id);
+                self.push(lane, place, Entry::Closed(how));
+                if let Some(lane) = self.lanes.get_mut(lane) {
+                    lane.closed.push(id);
+                }
             }
             State::Detecting(waiting) => {
                 // Behind a hand-over there may be nothing to detect.
@@ -363,19 +367,24 @@ impl Dispatcher<'_> {
                     self.counters.connections_undetected += 1;
                 }
                 self.drop_waiting(id);
-                release(&mut self.table, &mut self.ended, id);
+                self.release(id);
             }
-            State::Ignored => release(&mut self.table, &mut self.ended, id),
+            State::Ignored => self.release(id),
+        }
+    }
+
+    /// Frees an id. The connection is reported once none of its ids is left.
+    fn release(&mut self, id: u32) {
+        self.lanes.leave(&self.table, id);
+        let tracked = self.table.remove(id);
+        if let Some(ended) = &mut self.ended {
+            ended.extend(tracked.and_then(Tracked::into_ended));
         }
     }
 }
 
-/// Frees an id. The connection is reported once none of its ids is left.
-fn release(table: &mut Table, ended: &mut Option<Vec<Ended>>, id: u32) {
-    let tracked = table.remove(id);
-    if let Some(ended) = ended {
-        ended.extend(tracked.and_then(Tracked::into_ended));
-    }
+fn is_full(batch: &Batch, limits: &DispatchLimits) -> bool {
+    batch.len() >= limits.batch_entries || batch.data_len() >= limits.batch_bytes
 }
 
 #[cfg(test)]
@@ -389,7 +398,14 @@ mod tests {
     fn payload_of_a_connection_that_was_never_opened_is_counted() {
         let limits = Limits { memory_bytes: 1 << 20, call_timeout: Duration::from_secs(1) };
         let runtime = Runtime::new(limits, Cache::none()).unwrap();
-        let limits = DispatchLimits { batch_entries: 1, batch_bytes: 1, head_bytes: 64, failures_allowed: 0 };
+        let limits = DispatchLimits {
+            batch_entries: 1,
+            batch_bytes: 1,
+            head_bytes: 64,
+            connections_per_instance: 1,
+            instances: 1,
+            failures_allowed: 0,
+        };
         let mut dispatcher = Dispatcher::new(&runtime, Vec::new(), BTreeMap::new(), limits, false);
         let connection = ConnectionId { index: 3, generation: 1 };
         dispatcher.data(connection, Side::A, Chunk { position: 0, time_ns: 1, bytes: b"lost" });

@@ -22,5 +22,5 @@ pub use descriptor::{Attribute, Descriptor, ValueKind};
 pub use directory::{Loaded, load, search_path};
 pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};
 pub use output::{Demand, DemandKind, Row, Rows};
-pub use sandbox::{Failure, Instance, Limits, LoadError, Plugin, Runtime};
+pub use sandbox::{Failure, Instance, Limits, LoadError, MAX_INSTANCES, Plugin, Runtime};
 pub use tracked::{Ended, Tracked};

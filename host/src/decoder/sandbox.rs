@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(5);
 const MAX_RETURNED_BYTES: usize = 32 << 20;
 
 /// Instances that exist at once.
-const MAX_INSTANCES: u32 = 256;
+pub const MAX_INSTANCES: u32 = 256;
 
 /// Log lines that one call may write, and bytes of each.
 const MAX_LOG_LINES: u32 = 8;

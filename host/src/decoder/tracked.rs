@@ -44,7 +44,7 @@ struct Shared {
 /// The plugin that took a connection last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
-    pub(super) slot: usize,
+    pub(super) plugin: usize,
     /// Index into its protocols, where one is known.
     pub(super) protocol: Option<usize>,
 }
@@ -75,8 +75,8 @@ impl Ended {
 pub(super) enum State {
     /// Nobody has claimed it yet.
     Detecting(Option<Box<Detecting>>),
-    /// Its payload goes to the plugin of this slot, which was told of it (`opened`) or will be.
-    Decoding { slot: usize, opened: bool },
+    /// Its payload goes to the instance of this lane, which was told of it (`opened`) or will be.
+    Decoding { lane: usize, opened: bool },
     /// Of no interest.
     Ignored,
 }
@@ -90,7 +90,7 @@ pub(super) struct Detecting {
     pub(super) pieces: Vec<(Side, u64, u64, usize)>,
     /// Position and time of the end of each side.
     pub(super) ends: [Option<(u64, u64)>; 2],
-    /// Bit n: the plugin of slot n said no.
+    /// Bit n: plugin n said no.
     pub(super) refused: u64,
     /// Times that detection began anew on a connection seen from its middle.
     pub(super) attempts: u32,

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,9 @@ use serde_json::Value;
 /// A pcap file with TCP connections between 192.0.2.1 and 192.0.2.2, raw IP, a packet a millisecond.
 #[derive(Clone, Default)]
 pub(crate) struct Capture {
-    packets: Vec<Vec<u8>>,
+    pub(crate) packets: Vec<Vec<u8>>,
+    /// Where conversations go on.
+    next: HashMap<(u16, u16), (u32, u32)>,
 }
 
 /// One of its connections, with the sequence numbers of both sides.
@@ -27,7 +30,17 @@ const ACK: u8 = 16;
 impl Capture {
     /// A connection with its handshake.
     pub(crate) fn connection(&mut self, client: u16, server: u16) -> Conversation<'_> {
-        let mut conversation = Conversation { capture: self, ports: (client, server), next: (1000, 5000) };
+        self.on(client, server, true)
+    }
+
+    /// A new connection, or one that goes on.
+    pub(crate) fn on(&mut self, client: u16, server: u16, opens: bool) -> Conversation<'_> {
+        let ports = (client, server);
+        if !opens {
+            let next = self.next.get(&ports).copied().unwrap_or((1000, 5000));
+            return Conversation { capture: self, ports, next };
+        }
+        let mut conversation = Conversation { capture: self, ports, next: (1000, 5000) };
         conversation.segment(true, SYN, b"");
         conversation.segment(false, SYN | ACK, b"");
         conversation.segment(true, ACK, b"");
@@ -85,6 +98,7 @@ impl Conversation<'_> {
         let sent = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
         let side = if from_client { &mut self.next.0 } else { &mut self.next.1 };
         *side = side.wrapping_add(sent);
+        self.capture.next.insert(self.ports, self.next);
     }
 }
 

@@ -17,6 +17,8 @@ pub struct DispatchCounters {
     pub connections_detected: u64,
     /// Connections that none claimed.
     pub connections_undetected: u64,
+    /// Connections that share an instance with more than it is to have, for want of places.
+    pub connections_beyond_bound: u64,
     /// Connections blamed for a failure, and ignored from then on.
     pub connections_blamed: u64,
     /// Calls that trapped.

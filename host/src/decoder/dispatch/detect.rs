@@ -28,19 +28,19 @@ impl Dispatcher<'_> {
             _ => None,
         };
         let State::Detecting(waiting) = &mut tracked.state else { return };
-        if let Some((slot, client)) = of_port {
+        if let Some((plugin, client)) = of_port {
             tracked.client = Some(client);
-            return self.assign(id, slot, side, chunk);
+            return self.assign(id, plugin, side, chunk);
         }
         // The common way: the first piece decides, nothing is kept.
         let Some(waiting) = waiting else {
             let mut refused = 0;
             return match self.ask(id, side, chunk.bytes, &mut refused) {
-                Answer::Yes { slot, client } => {
+                Answer::Yes { plugin, client } => {
                     if let Some(tracked) = self.table.get_mut(id) {
                         tracked.client = Some(client);
                     }
-                    self.assign(id, slot, side, chunk);
+                    self.assign(id, plugin, side, chunk);
                 }
                 answer => {
                     if let Some(Tracked { state: State::Detecting(waiting), .. }) = self.table.get_mut(id) {
@@ -60,9 +60,9 @@ impl Dispatcher<'_> {
         if let Some(Tracked { state: State::Detecting(Some(waiting)), client, .. }) = self.table.get_mut(id) {
             waiting.heads[index(side)] = head;
             waiting.refused = refused;
-            if let Answer::Yes { slot, client: found } = answer {
+            if let Answer::Yes { plugin, client: found } = answer {
                 *client = Some(found);
-                return self.assign_waiting(id, slot);
+                return self.assign_waiting(id, plugin);
             }
         }
         self.undecided(id, side, &answer);
@@ -75,9 +75,9 @@ impl Dispatcher<'_> {
         let other = if side == Side::A { Side::B } else { Side::A };
         let mut more = false;
         for usual in [true, false] {
-            for slot in 0..self.slots.len() {
-                let descriptor = &self.slots[slot].plugin.descriptor;
-                if *refused & (1 << slot) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
+            for plugin in 0..self.plugins.len() {
+                let descriptor = &self.plugins[plugin].plugin.descriptor;
+                if *refused & (1 << plugin) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
                     continue;
                 }
                 let directions: &[(bool, Side)] = match known {
@@ -87,14 +87,14 @@ impl Dispatcher<'_> {
                 };
                 let mut refuses = true;
                 for &(from_server, client) in directions {
-                    match self.probe(slot, from_server, head) {
-                        Verdict::Yes => return Answer::Yes { slot, client },
+                    match self.probe(plugin, from_server, head) {
+                        Verdict::Yes => return Answer::Yes { plugin, client },
                         Verdict::NeedMore => refuses = false,
                         Verdict::No => {}
                     }
                 }
                 if refuses {
-                    *refused |= 1 << slot;
+                    *refused |= 1 << plugin;
                 } else {
                     more = true;
                 }
@@ -103,12 +103,15 @@ impl Dispatcher<'_> {
         if more { Answer::NeedMore } else { Answer::No }
     }
 
-    fn probe(&mut self, slot: usize, from_server: bool, head: &[u8]) -> Verdict {
-        let Some(instance) = &mut self.slots[slot].instance else { return Verdict::No };
+    fn probe(&mut self, plugin: usize, from_server: bool, head: &[u8]) -> Verdict {
+        let Some(&lane) = self.plugins[plugin].lanes.first() else { return Verdict::No };
+        let Some(instance) = self.lanes.get_mut(lane).and_then(|lane| lane.instance.as_mut()) else {
+            return Verdict::No;
+        };
         match instance.probe(from_server, head) {
             Ok(verdict) => verdict,
             Err(failure) => {
-                self.replace(slot, &failure);
+                self.replace(lane, &failure);
                 Verdict::No
             }
         }
@@ -132,41 +135,42 @@ impl Dispatcher<'_> {
     }
 
     /// The connection belongs to a plugin, which gets the piece that decided it.
-    fn assign(&mut self, id: u32, slot: usize, side: Side, chunk: Chunk<'_>) {
-        self.counters.connections_detected += 1;
-        let claim = self.claim_of(slot);
+    fn assign(&mut self, id: u32, plugin: usize, side: Side, chunk: Chunk<'_>) {
+        let Some(lane) = self.claim(id, plugin) else { return self.unknown(Entry::Data(chunk.bytes)) };
         let Some(tracked) = self.table.get_mut(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
-        tracked.state = State::Decoding { slot, opened: false };
-        tracked.note_claim(claim);
+        tracked.state = State::Decoding { lane, opened: false };
         let place = tracked.place(id, side, chunk.time_ns, chunk.position);
-        self.push(slot, place, Entry::Data(chunk.bytes));
+        self.push(lane, place, Entry::Data(chunk.bytes));
     }
 
-    /// Which of several protocols it is, the exchanges will say.
-    fn claim_of(&self, slot: usize) -> Claim {
-        let only = self.slots[slot].plugin.descriptor.protocols.len() == 1;
-        Claim { slot, protocol: only.then_some(0) }
+    /// Notes whose the connection is, and gives the lane that takes it.
+    fn claim(&mut self, id: u32, plugin: usize) -> Option<usize> {
+        let number = self.lane_with_room(plugin)?;
+        self.lanes.get_mut(number)?.connections += 1;
+        self.counters.connections_detected += 1;
+        // Which of several protocols it is, the exchanges will say.
+        let only = self.plugins[plugin].plugin.descriptor.protocols.len() == 1;
+        self.table.get(id)?.note_claim(Claim { plugin, protocol: only.then_some(0) });
+        Some(number)
     }
 
     /// The connection belongs to a plugin, which gets all that was kept.
-    fn assign_waiting(&mut self, id: u32, slot: usize) {
-        let claim = self.claim_of(slot);
+    fn assign_waiting(&mut self, id: u32, plugin: usize) {
+        let Some(lane) = self.claim(id, plugin) else { return };
         let Some(tracked) = self.table.get_mut(id) else { return };
-        tracked.note_claim(claim);
-        let state = std::mem::replace(&mut tracked.state, State::Decoding { slot, opened: false });
+        let state = std::mem::replace(&mut tracked.state, State::Decoding { lane, opened: false });
         let State::Detecting(Some(waiting)) = state else { return };
-        self.counters.connections_detected += 1;
         self.waiting_bytes -= waiting.bytes();
         let places = tracked.places(id);
         let mut rest = [waiting.heads[0].as_slice(), waiting.heads[1].as_slice()];
         for &(side, time_ns, position, length) in &waiting.pieces {
             let Some((bytes, after)) = rest[index(side)].split_at_checked(length) else { break };
             rest[index(side)] = after;
-            self.push(slot, places(side, time_ns, position), Entry::Data(bytes));
+            self.push(lane, places(side, time_ns, position), Entry::Data(bytes));
         }
         for side in [Side::A, Side::B] {
             if let Some((position, time_ns)) = waiting.ends[index(side)] {
-                self.push(slot, places(side, time_ns, position), Entry::End);
+                self.push(lane, places(side, time_ns, position), Entry::End);
             }
         }
     }
@@ -183,21 +187,21 @@ impl Dispatcher<'_> {
 }
 
 enum Answer {
-    Yes { slot: usize, client: Side },
+    Yes { plugin: usize, client: Side },
     No,
     NeedMore,
 }
 
-/// The slot that a server port belongs to by configuration, and the client's side.
+/// The plugin that a server port belongs to by configuration, and the client's side.
 fn by_port(ports: &BTreeMap<u16, usize>, client: Option<Side>, [a, b]: [u16; 2]) -> Option<(usize, Side)> {
     match client {
         _ if ports.is_empty() => None,
-        Some(Side::A) => ports.get(&b).map(|&slot| (slot, Side::A)),
-        Some(Side::B) => ports.get(&a).map(|&slot| (slot, Side::B)),
+        Some(Side::A) => ports.get(&b).map(|&plugin| (plugin, Side::A)),
+        Some(Side::B) => ports.get(&a).map(|&plugin| (plugin, Side::B)),
         // Who listens on a configured port is the server; if both do, nobody knows.
         None => match (ports.get(&a), ports.get(&b)) {
-            (None, Some(&slot)) => Some((slot, Side::A)),
-            (Some(&slot), None) => Some((slot, Side::B)),
+            (None, Some(&plugin)) => Some((plugin, Side::A)),
+            (Some(&plugin), None) => Some((plugin, Side::B)),
             _ => None,
         },
     }

@@ -9,8 +9,8 @@ use crate::decoder::tracked::State;
 impl Dispatcher<'_> {
     /// The call with `batch` failed: a fresh instance takes over and gets the batch again, entry by entry, which shows the
     /// connection to blame.
-    pub(super) fn recover(&mut self, slot: usize, batch: &Batch, failure: Failure, take: Take<'_>) {
-        if !self.replace(slot, &failure) {
+    pub(super) fn recover(&mut self, number: usize, batch: &Batch, failure: Failure, take: Take<'_>) {
+        if !self.replace(number, &failure) {
             self.counters.bytes_failed += batch.data_len() as u64;
             return;
         }
@@ -39,17 +39,17 @@ impl Dispatcher<'_> {
                 one.open(place.connection, tracked.client(), tracked.server(), true);
             }
             one.push(place, entry);
-            let Err(failure) = self.call(slot, &one, take) else { continue };
+            let Err(failure) = self.call(number, &one, take) else { continue };
             self.counters.bytes_failed += bytes;
             self.counters.connections_blamed += 1;
             self.ignore(place.connection);
             // Where the plugin is given up by this, `call` counts the rest as failed.
-            self.replace(slot, &failure);
+            self.replace(number, &failure);
         }
     }
 
     /// A fresh instance in the place of a lost one; false when the plugin is given up.
-    pub(super) fn replace(&mut self, slot: usize, failure: &Failure) -> bool {
+    pub(super) fn replace(&mut self, number: usize, failure: &Failure) -> bool {
         let counter = match failure {
             Failure::Trap(_) => &mut self.counters.failures_trap,
             Failure::Deadline => &mut self.counters.failures_deadline,
@@ -57,26 +57,34 @@ impl Dispatcher<'_> {
             Failure::Output(_) => &mut self.counters.failures_output,
         };
         *counter += 1;
-        let held = &mut self.slots[slot];
-        held.failures_in_a_row += 1;
+        let Some(lane) = self.lanes.get_mut(number) else { return false };
+        let used = &mut self.plugins[lane.plugin];
+        used.failures_in_a_row += 1;
         // The old one goes first: it holds a place in the pool.
-        held.instance = None;
-        let name = &held.plugin.descriptor.name;
+        lane.instance = None;
+        let name = &used.plugin.descriptor.name;
         tracing::warn!(plugin = name, %failure, "decoder failed; a fresh instance takes over");
-        if held.failures_in_a_row <= self.limits.failures_allowed {
-            match self.runtime.instance(&held.plugin) {
-                Ok(instance) => held.instance = Some(instance),
+        if used.failures_in_a_row <= self.limits.failures_allowed {
+            match self.runtime.instance(&used.plugin) {
+                Ok(instance) => lane.instance = Some(instance),
                 Err(error) => tracing::error!(plugin = name, %error, "a fresh instance could not be made"),
             }
         }
-        let alive = held.instance.is_some();
+        let alive = lane.instance.is_some();
+        let mut lost = vec![number];
         if !alive {
+            lost.clone_from(&used.lanes);
             self.counters.plugins_given_up += 1;
-            tracing::error!(plugin = name, failures = held.failures_in_a_row, "decoder is not used any more");
+            tracing::error!(plugin = name, failures = used.failures_in_a_row, "decoder is not used any more");
+            for &lane in &lost {
+                if let Some(lane) = self.lanes.get_mut(lane) {
+                    lane.instance = None;
+                }
+            }
         }
         for tracked in self.table.iter_mut() {
-            if let State::Decoding { slot: owner, opened } = &mut tracked.state
-                && *owner == slot
+            if let State::Decoding { lane, opened } = &mut tracked.state
+                && lost.contains(lane)
             {
                 *opened = false;
                 tracked.midstream = true;
@@ -85,13 +93,14 @@ impl Dispatcher<'_> {
                 }
             }
         }
-        self.tell_anew(slot);
+        self.tell_anew(number);
         alive
     }
 
     /// Where the instance was replaced while a batch was being gathered, the fresh one hears of its connections.
-    fn tell_anew(&mut self, slot: usize) {
-        let batch = &mut self.slots[slot].batch;
+    fn tell_anew(&mut self, number: usize) {
+        let Some(lane) = self.lanes.get_mut(number) else { return };
+        let batch = &mut lane.batch;
         for id in batch.forget_opened() {
             if let Some(tracked) = self.table.get_mut(id)
                 && let State::Decoding { opened, .. } = &mut tracked.state
@@ -104,6 +113,7 @@ impl Dispatcher<'_> {
 
     pub(super) fn ignore(&mut self, id: u32) {
         self.drop_waiting(id);
+        self.lanes.leave(&self.table, id);
         if let Some(tracked) = self.table.get_mut(id) {
             tracked.state = State::Ignored;
             if tracked.successor.is_none() {

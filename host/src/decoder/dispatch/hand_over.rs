@@ -29,10 +29,10 @@ struct Successor {
 impl Dispatcher<'_> {
     /// Carries out demands for detection, of the plugin that took `batch`. Gives the payload of the batch that went to
     /// detection.
-    pub(super) fn hand_over(&mut self, slot: usize, batch: &Batch, demands: &[Demand]) -> u64 {
+    pub(super) fn hand_over(&mut self, lane: usize, batch: &Batch, demands: &[Demand]) -> u64 {
         let mut successors = BTreeMap::new();
         for demand in demands {
-            if let Some(successor) = self.succeed(slot, batch, demand) {
+            if let Some(successor) = self.succeed(lane, batch, demand) {
                 successors.insert(demand.connection, successor);
             }
         }
@@ -59,15 +59,17 @@ impl Dispatcher<'_> {
     }
 
     /// For the plugin the connection is over. A new one takes its place, which is to be detected.
-    fn succeed(&mut self, slot: usize, batch: &Batch, demand: &Demand) -> Option<Successor> {
+    fn succeed(&mut self, lane: usize, batch: &Batch, demand: &Demand) -> Option<Successor> {
         let id = demand.connection;
         let tracked = self.table.get(id).filter(|tracked| tracked.successor.is_none())?;
         let side = tracked.side(demand.from_server);
         let (over, next) = (tracked.over, tracked.handed_over());
         if !over {
             let place = Place { connection: id, from_server: false, time_ns: batch.last_time_ns(), position: 0 };
-            self.push(slot, place, Entry::Closed(0));
-            self.slots[slot].closed.push(id);
+            self.push(lane, place, Entry::Closed(0));
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.closed.push(id);
+            }
         }
         let in_circles = next.hand_overs() > MAX_HAND_OVERS;
         // The engine may have given the place of one that is over to another.
