@@ -26,7 +26,7 @@ const FAILURES: [&str; 7] = [
     "decoder_deadlines",
     "decoder_memory_breaches",
     "decoder_invalid_outputs",
-    "decoders_given_up",
+    "decoders_quarantined",
     "payload_bytes_of_unknown_connections",
 ];
 

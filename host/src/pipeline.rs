@@ -304,6 +304,7 @@ impl Worker<'_, '_> {
         // Whatever happened to the file, what was decoded of it is to be seen.
         self.engine.finish(&mut self.dispatcher);
         self.flush();
+        self.dispatcher.capture_over();
         if let Some(error) = self.publisher.failed.take() {
             return Err(FileError::Publish(error));
         }
@@ -392,7 +393,8 @@ impl Worker<'_, '_> {
             failures_deadline,
             failures_memory,
             failures_output,
-            plugins_given_up,
+            plugins_quarantined,
+            connections_quarantined,
             exchanges,
         } = *self.dispatcher.counters();
         report.totals = vec![
@@ -446,7 +448,8 @@ impl Worker<'_, '_> {
             ("decoder_deadlines", failures_deadline),
             ("decoder_memory_breaches", failures_memory),
             ("decoder_invalid_outputs", failures_output),
-            ("decoders_given_up", plugins_given_up),
+            ("decoders_quarantined", plugins_quarantined),
+            ("connections_of_quarantined_decoders", connections_quarantined),
         ];
     }
 }

@@ -79,16 +79,68 @@ fn a_hoard_ends_at_the_memory_limit() {
     check("> grow", "decoder: {memory_bytes: 8MiB, call_timeout: 10s}", "decoder memory breaches");
 }
 
-#[test]
-fn a_plugin_that_fails_too_often_is_given_up() {
-    let mut capture = Capture::default();
-    for port in 1..10 {
-        capture.connection(2000 + port, 7).client("> panic\n");
+/// Panics in a row, more than are allowed, and then a harmless connection.
+fn panics(capture: &mut Capture, port: u16) {
+    for port in port..port + 4 {
+        capture.connection(port, 7).client("> panic\n").server("x\n");
     }
+    capture.connection(port + 4, 7).client(format!("> {port} at once\n")).server("y\n");
+}
+
+#[test]
+fn a_plugin_that_keeps_failing_is_set_aside_for_longer_each_time() {
+    let mut capture = Capture::default();
     capture.connection(1002, 80).client("GET /1 HTTP/1.1\r\n\r\n").server("HTTP/1.1 204 No\r\n\r\n").close();
-    let run = replay(&capture, "decoder: {failures_allowed: 2}");
-    assert!(targets(&run).contains(&"/1".to_owned()), "{}", run.stderr);
-    assert!(run.stderr.contains("decoders given up"), "{}", run.stderr);
+    let round = |capture: &mut Capture, port: u16, pause_ms: u32| {
+        panics(capture, port);
+        capture.pause(pause_ms);
+        capture.connection(port + 5, 7).client(format!("> {port} after {pause_ms}\n")).server("y\n");
+    };
+    // For one second, which ends in the second round.
+    round(&mut capture, 2000, 900);
+    round(&mut capture, 2100, 200);
+    // For two.
+    round(&mut capture, 2200, 1100);
+    round(&mut capture, 2300, 1100);
+    // For four.
+    round(&mut capture, 2400, 2900);
+    // In use for so long that it begins anew.
+    capture.pause(400_000);
+    round(&mut capture, 2500, 1100);
+    capture.connection(1003, 80).client("GET /2 HTTP/1.1\r\n\r\n").server("HTTP/1.1 204 No\r\n\r\n").close();
+    let settings = "decoder: {failures_allowed: 2, batch_entries: 1}";
+    let run = replay(&capture, settings);
+    assert_eq!(
+        targets(&run),
+        ["/1", "/2", "> 2100 after 200", "> 2300 after 1100", "> 2500 after 1100"],
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("decoders quarantined"), "{}", run.stderr);
+    assert!(run.stderr.contains("connections of quarantined decoders"), "{}", run.stderr);
+    let line = run.stderr.lines().find(|line| line.contains("set aside")).unwrap_or_default();
+    for part in ["misbehave", "unreachable", "2023-11-14T22:13:21.0"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!(replay(&capture, settings).stdout, run.stdout);
+}
+
+#[test]
+fn a_quarantine_ends_with_its_capture() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bad, mut good) = (Capture::default(), Capture::default());
+    panics(&mut bad, 2000);
+    good.connection(1001, 7).client("> a\n").server("a\n").close();
+    let [first, second] = [(bad, "1.pcap"), (good, "2.pcap")].map(|(capture, name)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, capture.file(101)).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let plugins = support::plugins("test-plugins");
+    let run = podtap(&["replay", &first, &second, "--plugins", plugins.to_str().unwrap(), "--output", "json"]);
+    assert!(run.stderr.contains("decoders quarantined"), "{}", run.stderr);
+    assert_eq!(targets(&run), ["> a"], "{}", run.stderr);
 }
 
 #[test]

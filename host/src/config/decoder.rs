@@ -27,7 +27,9 @@ pub struct Decoder {
     /// are at most 256 instances, and beyond those connections share the instance that has the fewest.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub connections_per_instance: u32,
-    /// After how many failures in a row a decoder is no longer used.
+    /// How many failures in a row, with no batch between them that it took whole, a decoder may have. With one more it is
+    /// set aside and its connections are ignored: for one second, then twice as long each time, up to five minutes, in
+    /// the time of the packets.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub failures_allowed: u32,
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   opened ──> detecting ──verdict yes──> decoding ──closed──> (batch fed) ──> id free
 //!                  │                         │
-//!                  └──verdict no──> ignored <┴── demand, blame, plugin dead
+//!                  └──verdict no──> ignored <┴── blame, plugin set aside
 //! ```
 //! Where a plugin hands a connection over (`hand_over`), its id is closed and a successor is detected.
 //!
@@ -16,6 +16,7 @@ mod detect;
 mod failures;
 mod hand_over;
 mod lanes;
+mod quarantine;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Claim, Ended, State, Table, Tracked, index};
 pub use counters::DispatchCounters;
 use lanes::{Lanes, Used};
+use quarantine::Standing;
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;
@@ -45,7 +47,7 @@ pub struct DispatchLimits {
     pub connections_per_instance: u32,
     /// Instances at once, of all plugins; each has one even so.
     pub instances: usize,
-    /// Failures in a row after which a plugin is not used any more.
+    /// Failures in a row after which a plugin is set aside for a while.
     pub failures_allowed: u32,
 }
 
@@ -62,6 +64,8 @@ pub struct Dispatcher<'r> {
     /// Index of the plugin that a server port belongs to by configuration.
     ports: BTreeMap<u16, usize>,
     table: Table,
+    /// Capture time of what the engine told last.
+    now_ns: u64,
     waiting_bytes: usize,
     /// Lanes whose batch is full.
     full: Vec<usize>,
@@ -90,7 +94,7 @@ impl<'r> Dispatcher<'r> {
         let mut lanes = Lanes::default();
         let used = |(index, (plugin, instance))| {
             let lanes = vec![lanes.insert(index, instance)];
-            Used { plugin, lanes, failures_in_a_row: 0 }
+            Used { plugin, lanes, standing: Standing::default() }
         };
         let plugins = plugins.into_iter().take(MAX_PLUGINS).enumerate().map(used).collect();
         Dispatcher {
@@ -100,6 +104,7 @@ impl<'r> Dispatcher<'r> {
             lanes,
             ports,
             table: Table::default(),
+            now_ns: 0,
             waiting_bytes: 0,
             full: Vec::new(),
             demands: Vec::new(),
@@ -129,7 +134,7 @@ impl<'r> Dispatcher<'r> {
         let mut waiting = true;
         while std::mem::take(&mut waiting) {
             for lane in self.lanes.numbers() {
-                if self.lanes.get(lane).is_some_and(|lane| !lane.batch.is_empty()) {
+                if self.lanes.get(lane).is_some_and(|lane| !lane.batch.is_empty() || !lane.closed.is_empty()) {
                     self.feed(lane, take);
                     waiting = true;
                 }
@@ -189,7 +194,7 @@ impl<'r> Dispatcher<'r> {
         let closed = lane.closed.len();
         if !batch.is_empty() {
             match self.call(number, &batch, take) {
-                Ok(()) => self.plugins[plugin].failures_in_a_row = 0,
+                Ok(()) => self.plugins[plugin].standing.failures_in_a_row = 0,
                 Err(failure) => self.recover(number, &batch, failure, take),
             }
         }
@@ -264,6 +269,7 @@ impl Sink for Dispatcher<'_> {
     }
 
     fn data(&mut self, connection: ConnectionId, side: Side, chunk: Chunk<'_>) {
+        self.now_ns = chunk.time_ns;
         match self.table.id(connection) {
             Some(id) => self.payload(id, side, chunk),
             None => self.unknown(Entry::Data(chunk.bytes)),
@@ -271,18 +277,21 @@ impl Sink for Dispatcher<'_> {
     }
 
     fn gap(&mut self, connection: ConnectionId, side: Side, gap: Gap) {
+        self.now_ns = gap.time_ns;
         if let Some(id) = self.table.id(connection) {
             self.missing(id, side, gap.time_ns, gap.position, gap.length);
         }
     }
 
     fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64) {
+        self.now_ns = time_ns;
         if let Some(id) = self.table.id(connection) {
             self.side_over(id, side, time_ns, position);
         }
     }
 
     fn closed(&mut self, connection: &Connection, closed: &Closed) {
+        self.now_ns = closed.time_ns;
         let Some(id) = self.table.id(connection.id) else {
             // It never carried anything.
             self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
@@ -313,7 +322,8 @@ impl Dispatcher<'_> {
             }
             State::Detecting(_) => self.detect(id, side, chunk),
             // Between the verdict and the engine's hearing of it.
-            State::Ignored => self.counters.bytes_undetected += chunk.bytes.len() as u64,
+            State::Ignored { failed: false } => self.counters.bytes_undetected += chunk.bytes.len() as u64,
+            State::Ignored { failed: true } => self.counters.bytes_failed += chunk.bytes.len() as u64,
         }
     }
 
@@ -329,7 +339,7 @@ impl Dispatcher<'_> {
                 tracked.midstream = true;
                 self.drop_waiting(id);
             }
-            State::Ignored => {}
+            State::Ignored { .. } => {}
         }
     }
 
@@ -344,7 +354,7 @@ impl Dispatcher<'_> {
             State::Detecting(waiting) => {
                 waiting.get_or_insert_default().ends[index(side)] = Some((position, time_ns));
             }
-            State::Ignored => {}
+            State::Ignored { .. } => {}
         }
     }
 
@@ -369,7 +379,7 @@ impl Dispatcher<'_> {
                 self.drop_waiting(id);
                 self.release(id);
             }
-            State::Ignored => self.release(id),
+            State::Ignored { .. } => self.release(id),
         }
     }
 

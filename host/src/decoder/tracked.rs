@@ -77,8 +77,8 @@ pub(super) enum State {
     Detecting(Option<Box<Detecting>>),
     /// Its payload goes to the instance of this lane, which was told of it (`opened`) or will be.
     Decoding { lane: usize, opened: bool },
-    /// Of no interest.
-    Ignored,
+    /// Of no interest; or failed, where its plugin did.
+    Ignored { failed: bool },
 }
 
 /// What waits for a verdict.
@@ -257,6 +257,11 @@ impl Table {
         let tracked = self.slots.get_mut(id as usize)?.take()?;
         self.free.push(id);
         Some(tracked)
+    }
+
+    /// Each id with its state.
+    pub(super) fn states(&self) -> impl Iterator<Item = (u32, &State)> {
+        (0..).zip(&self.slots).filter_map(|(id, tracked)| Some((id, &tracked.as_ref()?.state)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {

@@ -11,7 +11,10 @@ use serde_json::Value;
 /// A pcap file with TCP connections between 192.0.2.1 and 192.0.2.2, raw IP, a packet a millisecond.
 #[derive(Clone, Default)]
 pub(crate) struct Capture {
-    pub(crate) packets: Vec<Vec<u8>>,
+    /// Each with its time, ms.
+    packets: Vec<(u32, Vec<u8>)>,
+    /// Time of the next packet.
+    now_ms: u32,
     /// Where conversations go on.
     next: HashMap<(u16, u16), (u32, u32)>,
 }
@@ -47,12 +50,17 @@ impl Capture {
         conversation
     }
 
+    /// Nothing happens for a while.
+    pub(crate) fn pause(&mut self, ms: u32) {
+        self.now_ms += ms;
+    }
+
     /// The file, of a link type (101: raw IP).
     pub(crate) fn file(&self, link_type: u32) -> Vec<u8> {
         let mut file: Vec<u8> =
             [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, link_type].into_iter().flat_map(u32::to_le_bytes).collect();
-        for (number, packet) in self.packets.iter().enumerate() {
-            let (ms, length) = (number as u32, packet.len() as u32);
+        for (ms, packet) in &self.packets {
+            let length = packet.len() as u32;
             let header = [1_700_000_000 + ms / 1000, ms % 1000 * 1000, length, length];
             file.extend(header.into_iter().flat_map(u32::to_le_bytes));
             file.extend(packet);
@@ -94,7 +102,8 @@ impl Conversation<'_> {
         packet.extend(if flags & ACK == 0 { 0 } else { acknowledged }.to_be_bytes());
         packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         packet.extend(payload);
-        self.capture.packets.push(packet);
+        self.capture.packets.push((self.capture.now_ms, packet));
+        self.capture.now_ms += 1;
         let sent = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
         let side = if from_client { &mut self.next.0 } else { &mut self.next.1 };
         *side = side.wrapping_add(sent);

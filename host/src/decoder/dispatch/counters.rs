@@ -7,7 +7,7 @@ pub struct DispatchCounters {
     pub bytes_decoded: u64,
     /// Payload of connections that no plugin claimed, up to the verdict.
     pub bytes_undetected: u64,
-    /// Payload in calls that failed, or for a plugin that is not used any more.
+    /// Payload in calls that failed, or for a plugin that is set aside.
     pub bytes_failed: u64,
     /// Payload that plugins took and could make nothing of (part of `bytes_decoded`).
     pub bytes_undecoded: u64,
@@ -29,8 +29,10 @@ pub struct DispatchCounters {
     pub failures_memory: u64,
     /// Calls that returned what the contract does not allow.
     pub failures_output: u64,
-    /// Plugins given up.
-    pub plugins_given_up: u64,
+    /// Times that a plugin was set aside.
+    pub plugins_quarantined: u64,
+    /// Connections ignored because their plugin was set aside.
+    pub connections_quarantined: u64,
     /// Exchanges found.
     pub exchanges: u64,
 }

@@ -30,6 +30,12 @@ impl Dispatcher<'_> {
         let State::Detecting(waiting) = &mut tracked.state else { return };
         if let Some((plugin, client)) = of_port {
             tracked.client = Some(client);
+            if !self.in_use(plugin) {
+                self.counters.bytes_failed += chunk.bytes.len() as u64;
+                self.counters.connections_quarantined += 1;
+                self.drop_waiting(id);
+                return self.fail(id);
+            }
             return self.assign(id, plugin, side, chunk);
         }
         // The common way: the first piece decides, nothing is kept.
@@ -104,6 +110,9 @@ impl Dispatcher<'_> {
     }
 
     fn probe(&mut self, plugin: usize, from_server: bool, head: &[u8]) -> Verdict {
+        if !self.in_use(plugin) {
+            return Verdict::No;
+        }
         let Some(&lane) = self.plugins[plugin].lanes.first() else { return Verdict::No };
         let Some(instance) = self.lanes.get_mut(lane).and_then(|lane| lane.instance.as_mut()) else {
             return Verdict::No;

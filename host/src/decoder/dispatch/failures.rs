@@ -42,13 +42,13 @@ impl Dispatcher<'_> {
             let Err(failure) = self.call(number, &one, take) else { continue };
             self.counters.bytes_failed += bytes;
             self.counters.connections_blamed += 1;
-            self.ignore(place.connection);
-            // Where the plugin is given up by this, `call` counts the rest as failed.
+            self.fail(place.connection);
+            // Where the plugin is set aside by this, the rest is counted as failed.
             self.replace(number, &failure);
         }
     }
 
-    /// A fresh instance in the place of a lost one; false when the plugin is given up.
+    /// A fresh instance in the place of a lost one; false where the plugin is set aside instead.
     pub(super) fn replace(&mut self, number: usize, failure: &Failure) -> bool {
         let counter = match failure {
             Failure::Trap(_) => &mut self.counters.failures_trap,
@@ -58,43 +58,34 @@ impl Dispatcher<'_> {
         };
         *counter += 1;
         let Some(lane) = self.lanes.get_mut(number) else { return false };
-        let used = &mut self.plugins[lane.plugin];
-        used.failures_in_a_row += 1;
+        let plugin = lane.plugin;
+        let used = &mut self.plugins[plugin];
+        used.standing.failures_in_a_row += 1;
         // The old one goes first: it holds a place in the pool.
         lane.instance = None;
         let name = &used.plugin.descriptor.name;
-        tracing::warn!(plugin = name, %failure, "decoder failed; a fresh instance takes over");
-        if used.failures_in_a_row <= self.limits.failures_allowed {
-            match self.runtime.instance(&used.plugin) {
-                Ok(instance) => lane.instance = Some(instance),
-                Err(error) => tracing::error!(plugin = name, %error, "a fresh instance could not be made"),
-            }
+        tracing::warn!(plugin = name, %failure, "decoder failed");
+        if used.standing.failures_in_a_row > self.limits.failures_allowed {
+            self.set_aside(plugin, &failure.to_string());
+            return false;
         }
-        let alive = lane.instance.is_some();
-        let mut lost = vec![number];
-        if !alive {
-            lost.clone_from(&used.lanes);
-            self.counters.plugins_given_up += 1;
-            tracing::error!(plugin = name, failures = used.failures_in_a_row, "decoder is not used any more");
-            for &lane in &lost {
-                if let Some(lane) = self.lanes.get_mut(lane) {
-                    lane.instance = None;
-                }
+        match self.runtime.instance(&used.plugin) {
+            Ok(instance) => lane.instance = Some(instance),
+            Err(error) => {
+                self.set_aside(plugin, &error.to_string());
+                return false;
             }
         }
         for tracked in self.table.iter_mut() {
             if let State::Decoding { lane, opened } = &mut tracked.state
-                && lost.contains(lane)
+                && *lane == number
             {
                 *opened = false;
                 tracked.midstream = true;
-                if !alive && tracked.successor.is_none() {
-                    self.demands.push(StreamDemand::Ignore(tracked.stream));
-                }
             }
         }
         self.tell_anew(number);
-        alive
+        true
     }
 
     /// Where the instance was replaced while a batch was being gathered, the fresh one hears of its connections.
@@ -111,11 +102,21 @@ impl Dispatcher<'_> {
         }
     }
 
+    /// Nothing more of a connection that no plugin claimed.
     pub(super) fn ignore(&mut self, id: u32) {
         self.drop_waiting(id);
+        self.end_in(id, State::Ignored { failed: false });
+    }
+
+    /// Nothing more of a connection, for its plugin failed.
+    pub(super) fn fail(&mut self, id: u32) {
+        self.end_in(id, State::Ignored { failed: true });
+    }
+
+    fn end_in(&mut self, id: u32, state: State) {
         self.lanes.leave(&self.table, id);
         if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Ignored;
+            tracked.state = state;
             if tracked.successor.is_none() {
                 self.demands.push(StreamDemand::Ignore(tracked.stream));
             }

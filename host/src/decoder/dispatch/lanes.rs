@@ -6,6 +6,7 @@
 //! asked about new connections.
 
 use super::Dispatcher;
+use super::quarantine::Standing;
 use crate::decoder::batch::Batch;
 use crate::decoder::sandbox::{Instance, Plugin};
 use crate::decoder::tracked::{State, Table};
@@ -14,7 +15,7 @@ use crate::decoder::tracked::{State, Table};
 pub(super) struct Lane {
     /// Index of its plugin.
     pub(super) plugin: usize,
-    /// None: its plugin is given up.
+    /// None: its plugin is set aside.
     pub(super) instance: Option<Instance>,
     pub(super) batch: Batch,
     /// Ids that are free when the batch has been fed.
@@ -28,7 +29,7 @@ pub(super) struct Used {
     pub(super) plugin: Plugin,
     /// Oldest first, never empty.
     pub(super) lanes: Vec<usize>,
-    pub(super) failures_in_a_row: u32,
+    pub(super) standing: Standing,
 }
 
 /// Lanes under numbers that are used again.
