@@ -20,12 +20,15 @@ const PROBLEMS: [&str; 6] = [
 ];
 
 /// What may not happen in the decoders that podtap ships, whatever a peer sends.
-const FAILURES: [&str; 7] = [
+const FAILURES: [&str; 10] = [
     "connections_blamed",
     "decoder_traps",
     "decoder_deadlines",
     "decoder_memory_breaches",
     "decoder_invalid_outputs",
+    "decoder_oversized_outputs",
+    "decoder_demands_ignored",
+    "decoder_log_lines_dropped",
     "decoders_quarantined",
     "payload_bytes_of_unknown_connections",
 ];

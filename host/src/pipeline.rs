@@ -171,6 +171,7 @@ pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outpu
         head_bytes: config.detection.head_bytes.0 as usize,
         connections_per_instance: config.decoder.connections_per_instance,
         instances: decoder::MAX_INSTANCES as usize,
+        exchanges_per_call: config.decoder.exchanges_per_call as usize,
         failures_allowed: config.decoder.failures_allowed,
     };
     let mut worker = Worker {
@@ -393,6 +394,9 @@ impl Worker<'_, '_> {
             failures_deadline,
             failures_memory,
             failures_output,
+            failures_too_much,
+            demands_ignored,
+            exchanges_truncated,
             plugins_quarantined,
             connections_quarantined,
             exchanges,
@@ -448,6 +452,10 @@ impl Worker<'_, '_> {
             ("decoder_deadlines", failures_deadline),
             ("decoder_memory_breaches", failures_memory),
             ("decoder_invalid_outputs", failures_output),
+            ("decoder_oversized_outputs", failures_too_much),
+            ("decoder_demands_ignored", demands_ignored),
+            ("decoder_log_lines_dropped", self.dispatcher.log_lines_dropped()),
+            ("exchanges_truncated", exchanges_truncated),
             ("decoders_quarantined", plugins_quarantined),
             ("connections_of_quarantined_decoders", connections_quarantined),
         ];

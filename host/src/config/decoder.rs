@@ -27,6 +27,9 @@ pub struct Decoder {
     /// are at most 256 instances, and beyond those connections share the instance that has the fewest.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub connections_per_instance: u32,
+    /// Exchanges that one call of a decoder may report. More are a failure, and none of them is taken.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub exchanges_per_call: u32,
     /// How many failures in a row, with no batch between them that it took whole, a decoder may have. With one more it is
     /// set aside and its connections are ignored: for one second, then twice as long each time, up to five minutes, in
     /// the time of the packets.
@@ -42,6 +45,7 @@ impl Default for Decoder {
             batch_entries: 512,
             batch_bytes: ByteSize(64 << 10),
             connections_per_instance: 65_536,
+            exchanges_per_call: 65_536,
             failures_allowed: 3,
         }
     }

@@ -47,6 +47,8 @@ pub struct DispatchLimits {
     pub connections_per_instance: u32,
     /// Instances at once, of all plugins; each has one even so.
     pub instances: usize,
+    /// Exchanges that one call may return.
+    pub exchanges_per_call: usize,
     /// Failures in a row after which a plugin is set aside for a while.
     pub failures_allowed: u32,
 }
@@ -73,6 +75,7 @@ pub struct Dispatcher<'r> {
     /// Connections to be reported as over; none where nobody asks for them.
     ended: Option<Vec<Ended>>,
     counters: DispatchCounters,
+    log_lines_dropped_before: u64,
 }
 
 /// A demand as the engine takes it.
@@ -110,12 +113,18 @@ impl<'r> Dispatcher<'r> {
             demands: Vec::new(),
             ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
+            log_lines_dropped_before: runtime.log_lines_dropped(),
         }
     }
 
     /// Totals so far.
     pub fn counters(&self) -> &DispatchCounters {
         &self.counters
+    }
+
+    /// Lines of plugins that were kept out of the log.
+    pub fn log_lines_dropped(&self) -> u64 {
+        self.runtime.log_lines_dropped() - self.log_lines_dropped_before
     }
 
     /// Feeds full batches and passes demands on; to be called after every packet.
@@ -220,6 +229,7 @@ impl<'r> Dispatcher<'r> {
         };
         let descriptor = &self.plugins[plugin].plugin.descriptor;
         let (table, demands, counters) = (&mut self.table, &mut self.demands, &mut self.counters);
+        let exchanges_per_call = self.limits.exchanges_per_call;
         let mut anew = Vec::new();
         instance.feed(batch, descriptor, |rows| {
             // A connection that closed in this batch, or was handed over by the last one, is still there.
@@ -227,6 +237,9 @@ impl<'r> Dispatcher<'r> {
                 let state = table.get(id).map(|tracked| &tracked.state);
                 matches!(state, Some(State::Decoding { lane, .. }) if *lane == number)
             };
+            if rows.len() > exchanges_per_call {
+                return Err(Failure::TooMuch("more exchanges than decoder.exchanges_per_call"));
+            }
             if !rows.connections().all(owned) {
                 return Err(Failure::Output("an exchange of a connection that it does not have"));
             }
@@ -235,17 +248,21 @@ impl<'r> Dispatcher<'r> {
             counters.bytes_undecoded = counters.bytes_undecoded.saturating_add(rows.undecoded_bytes()).min(taken);
             counters.exchanges += rows.len() as u64;
             for row in rows.each() {
+                counters.exchanges_truncated += u64::from(row.truncated);
                 if let Some(tracked) = table.get_mut(row.connection) {
                     tracked.note_claim(Claim { plugin, protocol: Some(row.protocol) });
                     take(tracked, descriptor, row);
                 }
             }
             for demand in rows.demands() {
-                let Some(tracked) = table.get(demand.connection) else { continue };
-                let owned = matches!(tracked.state, State::Decoding { lane, .. } if lane == number);
-                if !owned || tracked.successor.is_some() {
+                let owned = |tracked: &&Tracked| {
+                    matches!(tracked.state, State::Decoding { lane, .. } if lane == number)
+                        && tracked.successor.is_none()
+                };
+                let Some(tracked) = table.get(demand.connection).filter(owned) else {
+                    counters.demands_ignored += 1;
                     continue;
-                }
+                };
                 match demand.kind {
                     DemandKind::Skip => {
                         let side = tracked.side(demand.from_server);
@@ -414,6 +431,7 @@ mod tests {
             head_bytes: 64,
             connections_per_instance: 1,
             instances: 1,
+            exchanges_per_call: 1,
             failures_allowed: 0,
         };
         let mut dispatcher = Dispatcher::new(&runtime, Vec::new(), BTreeMap::new(), limits, false);

@@ -11,6 +11,7 @@ mod cache;
 mod descriptor;
 mod directory;
 mod dispatch;
+mod log_gate;
 mod output;
 mod sandbox;
 mod tracked;

@@ -29,6 +29,12 @@ pub struct DispatchCounters {
     pub failures_memory: u64,
     /// Calls that returned what the contract does not allow.
     pub failures_output: u64,
+    /// Calls that returned more than podtap takes.
+    pub failures_too_much: u64,
+    /// Demands for connections that the plugin does not have.
+    pub demands_ignored: u64,
+    /// Exchanges of which a text was cut.
+    pub exchanges_truncated: u64,
     /// Times that a plugin was set aside.
     pub plugins_quarantined: u64,
     /// Connections ignored because their plugin was set aside.

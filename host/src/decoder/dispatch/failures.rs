@@ -54,6 +54,7 @@ impl Dispatcher<'_> {
             Failure::Trap(_) => &mut self.counters.failures_trap,
             Failure::Deadline => &mut self.counters.failures_deadline,
             Failure::Memory => &mut self.counters.failures_memory,
+            Failure::TooMuch(_) => &mut self.counters.failures_too_much,
             Failure::Output(_) => &mut self.counters.failures_output,
         };
         *counter += 1;
