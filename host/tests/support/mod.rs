@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -119,6 +121,10 @@ pub(crate) struct Run {
     pub(crate) stdout: String,
     /// Standard error.
     pub(crate) stderr: String,
+    /// CPU time, user and system, but for the last milliseconds.
+    pub(crate) cpu: Duration,
+    /// The most memory it had at once, bytes, but for the last milliseconds.
+    pub(crate) memory_bytes: u64,
 }
 
 impl Run {
@@ -166,13 +172,43 @@ pub(crate) fn podtap_reading(arguments: &[&str], input: &[u8]) -> Run {
         // podtap may end before it has read everything.
         let _ = stdin.write_all(&input);
     });
+    let (id, (done, ended)) = (child.id(), mpsc::channel::<()>());
+    let watch = std::thread::spawn(move || {
+        let mut most = (Duration::ZERO, 0);
+        while ended.recv_timeout(Duration::from_millis(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            most = used(id).unwrap_or(most);
+        }
+        most
+    });
     let output = child.wait_with_output().expect("podtap ends");
+    drop(done);
+    let (cpu, memory_bytes) = watch.join().expect("the watch does not panic");
     writer.join().expect("the writer does not panic");
     Run {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("output is UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
+        cpu,
+        memory_bytes,
     }
+}
+
+/// CPU time and peak memory of a process; none where it is gone.
+fn used(id: u32) -> Option<(Duration, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name in parentheses may hold blanks; utime and stime are the 12th and 13th field behind it, in 1/100 s.
+    let ticks: u64 = stat
+        .rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Some((Duration::from_millis(ticks * 10), kib * 1024))
 }
 
 /// The folder of this name beside podtap's executable.
