@@ -8,7 +8,9 @@ use podtap_stream::{CloseReason, Engine, LinkType, OpenedBy, Packet, Side};
 
 use crate::capture::{CaptureError, CaptureFile, Filter, FilterError};
 use crate::config::Config;
-use crate::decoder::{self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked};
+use crate::decoder::{
+    self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked, Undetected,
+};
 use crate::event::{
     self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
     Redaction, Resource, Role, Timestamp, Timing, Value,
@@ -47,7 +49,7 @@ impl Report {
         self.totals.iter().chain(&self.losses).find_map(|&(known, count)| (known == name).then_some(count)).unwrap_or(0)
     }
 
-    /// Is every packet, and every byte of payload, in exactly one place?
+    /// Is every packet, every byte of payload and every connection that no decoder claimed in exactly one place?
     pub fn adds_up(&self) -> bool {
         let sum = |names: &[&str]| names.iter().map(|name| self.count(name)).sum::<u64>();
         let packets = sum(&[
@@ -76,7 +78,10 @@ impl Report {
             "payload_bytes_undetected",
             "payload_bytes_in_failed_calls",
         ]);
-        packets == self.count("packets") && bytes == self.count("payload_bytes")
+        let undetected = sum(&Undetected::ALL.map(|(_, name)| name));
+        packets == self.count("packets")
+            && bytes == self.count("payload_bytes")
+            && undetected == self.count("connections_undetected")
     }
 }
 
@@ -388,6 +393,7 @@ impl Worker<'_, '_> {
             bytes_unknown,
             connections_detected,
             connections_undetected,
+            connections_of_known_servers,
             connections_beyond_bound,
             connections_blamed,
             failures_trap,
@@ -407,6 +413,7 @@ impl Worker<'_, '_> {
             ("packets_tracked", stream.packets_tracked),
             ("connections", stream.connections_total),
             ("connections_detected", connections_detected),
+            ("connections_of_known_servers", connections_of_known_servers),
             ("payload_bytes", stream.bytes),
             ("payload_bytes_decoded", bytes_decoded),
             ("payload_bytes_skipped", stream.bytes_skipped),
@@ -445,7 +452,7 @@ impl Worker<'_, '_> {
             ("resync_gap_bytes", stream.bytes_gap_resync),
             ("connection_end_gap_bytes", stream.bytes_gap_connection_end),
             ("connections_evicted", stream.connections_evicted),
-            ("connections_undetected", connections_undetected),
+            ("connections_undetected", connections_undetected.iter().sum()),
             ("connections_beyond_instance_bound", connections_beyond_bound),
             ("connections_blamed", connections_blamed),
             ("decoder_traps", failures_trap),
@@ -459,6 +466,8 @@ impl Worker<'_, '_> {
             ("decoders_quarantined", plugins_quarantined),
             ("connections_of_quarantined_decoders", connections_quarantined),
         ];
+        let reasons = Undetected::ALL.iter().zip(connections_undetected);
+        report.losses.extend(reasons.map(|(&(_, name), count)| (name, count)));
     }
 }
 

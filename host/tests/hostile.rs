@@ -52,15 +52,6 @@ fn others(run: &Run) -> [Vec<&str>; 2] {
     [lines, http]
 }
 
-/// The count of a loss in the summary.
-fn count(run: &Run, name: &str) -> u64 {
-    let line = run
-        .stderr
-        .lines()
-        .find_map(|line| line.trim().split_once("  ").filter(|(_, found)| found.trim().starts_with(name)));
-    line.and_then(|(number, _)| number.trim().parse().ok()).unwrap_or(0)
-}
-
 #[track_caller]
 fn check_bounds(run: &Run, harmless: &Run) {
     assert!(run.memory_bytes < MOST_MEMORY, "{} bytes", run.memory_bytes);
@@ -88,7 +79,7 @@ fn check(order: &[u8], losses: &[&str]) {
             assert_eq!(all, expected_all, "{what}");
         }
         for loss in losses {
-            assert!(count(&run, loss) > 0, "no {loss:?}: {what}");
+            assert!(run.count(loss) > 0, "no {loss:?}: {what}");
         }
         check_bounds(&run, &harmless);
         settings = "decoder: {call_timeout: 50ms, batch_entries: 3}";
@@ -195,7 +186,7 @@ fn hand_overs_in_circles_end() {
     let run = replay(&capture, "", &[&support::plugins("test-plugins")]);
     let handed_over = run.exchanges().iter().filter(|exchange| exchange["target"] == "> again").count();
     assert_eq!((run.code, handed_over), (Some(0), 17), "{}", run.stderr);
-    assert_eq!(count(&run, "connections undetected"), 1, "{}", run.stderr);
+    assert_eq!(run.count("connections undetected"), 1, "{}", run.stderr);
 }
 
 #[test]
@@ -289,7 +280,7 @@ fn a_table_bomb() {
     let grow = "(loop $more (drop (table.grow $table (ref.null func) (i32.const 1000))) (br $more))";
     let run = check_raw(&[("(; feed ;)", grow)]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(count(&run, "decoder memory breaches") > 0, "{}", run.stderr);
+    assert!(run.count("decoder memory breaches") > 0, "{}", run.stderr);
 }
 
 #[test]
@@ -321,6 +312,6 @@ fn a_failure_in_probe() {
     for (harm, loss) in [("unreachable", "decoder traps"), ("(loop $more (br $more))", "decoder deadlines")] {
         let run = check_raw(&[("(; probe ;)", harm)]);
         assert_eq!(run.code, Some(0), "{}", run.stderr);
-        assert!(count(&run, loss) > 0, "{}", run.stderr);
+        assert!(run.count(loss) > 0, "{}", run.stderr);
     }
 }

@@ -214,6 +214,26 @@ fn what_follows_a_change_of_protocol_is_detected_wherever_it_is() {
 }
 
 #[test]
+fn a_change_of_protocol_is_carried_out_in_a_batch_that_another_connection_spoils() {
+    let mut capture = Capture::default();
+    capture.connection(1001, 7).client("> x\n").server("x\n").client("> again\n> after\n").server("y\n");
+    capture.connection(1002, 7).client("> panic\n");
+    capture.on(1001, 7, false).server("y\n").client("> last\n").server("z\n").close();
+    capture.connection(1003, 7).client("> again\n").client("> end\n").close();
+    for entries in [1, 2, 3, 4, 5, 6, 7, 8, 9, 512] {
+        let run = replay(&capture, &format!("decoder: {{batch_entries: {entries}}}"));
+        let targets = targets(&run);
+        for target in ["> x", "> after", "> last", "> end"] {
+            let found = targets.iter().filter(|found| *found == target).count();
+            assert_eq!(found, 1, "{entries}: {target} in {targets:?}: {}", run.stderr);
+        }
+        assert_eq!(run.count("connections blamed"), 1, "{entries}: {}", run.stderr);
+        assert_eq!(run.count("payload bytes in failed calls"), 8, "{entries}: {}", run.stderr);
+        assert_eq!(run.count("payload bytes decoded") + 8, run.count("payload bytes"), "{entries}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn a_change_of_protocol_on_a_connection_that_is_gone_already_harms_no_other() {
     let mut capture = Capture::default();
     let upgrade = "GET /up HTTP/1.1\r\nUpgrade: misbehave\r\n\r\n";

@@ -17,6 +17,7 @@ mod failures;
 mod hand_over;
 mod lanes;
 mod quarantine;
+mod servers;
 
 use std::collections::BTreeMap;
 
@@ -27,9 +28,10 @@ use super::descriptor::Descriptor;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Claim, Ended, State, Table, Tracked, index};
-pub use counters::DispatchCounters;
+pub use counters::{DispatchCounters, Undetected};
 use lanes::{Lanes, Used};
 use quarantine::Standing;
+use servers::Servers;
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;
@@ -65,6 +67,7 @@ pub struct Dispatcher<'r> {
     lanes: Lanes,
     /// Index of the plugin that a server port belongs to by configuration.
     ports: BTreeMap<u16, usize>,
+    servers: Servers,
     table: Table,
     /// Capture time of what the engine told last.
     now_ns: u64,
@@ -106,6 +109,7 @@ impl<'r> Dispatcher<'r> {
             plugins,
             lanes,
             ports,
+            servers: Servers::default(),
             table: Table::default(),
             now_ns: 0,
             waiting_bytes: 0,
@@ -391,7 +395,7 @@ impl Dispatcher<'_> {
             State::Detecting(waiting) => {
                 // Behind a hand-over there may be nothing to detect.
                 if first || waiting.as_ref().is_some_and(|waiting| waiting.had_payload()) {
-                    self.counters.connections_undetected += 1;
+                    self.counters.undetected(Undetected::EndedBeforeVerdict);
                 }
                 self.drop_waiting(id);
                 self.release(id);

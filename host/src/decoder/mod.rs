@@ -21,7 +21,7 @@ pub use bindings::podtap::decoder::types::Verdict;
 pub use cache::Cache;
 pub use descriptor::{Attribute, Descriptor, ValueKind};
 pub use directory::{Loaded, load, search_path};
-pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take};
+pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, Take, Undetected};
 pub use output::{Demand, DemandKind, Row, Rows};
 pub use sandbox::{Failure, Instance, Limits, LoadError, MAX_INSTANCES, Plugin, Runtime};
 pub use tracked::{Ended, Tracked};

@@ -133,6 +133,13 @@ impl Run {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is a JSON object")).collect()
     }
 
+    /// A count of the summary, by the words that stand behind it; 0 where it is not there.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let counts = self.stderr.lines().filter_map(|line| line.trim().split_once("  "));
+        let mut named = counts.filter(|(_, words)| words.split(" (").next().is_some_and(|words| words.trim() == name));
+        named.find_map(|(number, _)| number.parse().ok()).unwrap_or(0)
+    }
+
     /// The lines that say what went wrong.
     pub(crate) fn errors(&self) -> Vec<&str> {
         self.stderr.lines().filter(|line| line.starts_with("podtap: error: ")).collect()

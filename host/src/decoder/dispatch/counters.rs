@@ -15,8 +15,10 @@ pub struct DispatchCounters {
     pub bytes_unknown: u64,
     /// Connections that a plugin claimed.
     pub connections_detected: u64,
-    /// Connections that none claimed.
-    pub connections_undetected: u64,
+    /// Connections that none claimed, by [`Undetected`].
+    pub connections_undetected: [u64; Undetected::ALL.len()],
+    /// Connections that went to the plugin of their server (part of `connections_detected`).
+    pub connections_of_known_servers: u64,
     /// Connections that share an instance with more than it is to have, for want of places.
     pub connections_beyond_bound: u64,
     /// Connections blamed for a failure, and ignored from then on.
@@ -41,4 +43,40 @@ pub struct DispatchCounters {
     pub connections_quarantined: u64,
     /// Exchanges found.
     pub exchanges: u64,
+}
+
+/// Why no plugin claimed a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undetected {
+    /// All plugins refused it.
+    RefusedByAll,
+    /// One wanted to see more than is kept of a beginning.
+    HeadTooLong,
+    /// It ended before a verdict.
+    EndedBeforeVerdict,
+    /// Too much waited for verdicts in all.
+    NoRoomToWait,
+    /// All others refused it, and one was set aside.
+    DecoderQuarantined,
+    /// It was handed over too often.
+    HandedOverInCircles,
+}
+
+impl Undetected {
+    /// Each with its name as a count.
+    pub const ALL: [(Undetected, &'static str); 6] = [
+        (Undetected::RefusedByAll, "undetected_refused_by_all_decoders"),
+        (Undetected::HeadTooLong, "undetected_head_too_long"),
+        (Undetected::EndedBeforeVerdict, "undetected_ended_before_verdict"),
+        (Undetected::NoRoomToWait, "undetected_no_room_to_wait"),
+        (Undetected::DecoderQuarantined, "undetected_decoder_quarantined"),
+        (Undetected::HandedOverInCircles, "undetected_handed_over_in_circles"),
+    ];
+}
+
+impl DispatchCounters {
+    pub(super) fn undetected(&mut self, why: Undetected) {
+        // As many as there are variants, in their order.
+        self.connections_undetected[why as usize] += 1;
+    }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use podtap_stream::{Chunk, Side};
 
 use super::Dispatcher;
+use super::counters::Undetected;
 use crate::decoder::Verdict;
 use crate::decoder::batch::Entry;
 use crate::decoder::tracked::{Claim, Detecting, State, Tracked, index};
@@ -27,17 +28,11 @@ impl Dispatcher<'_> {
             0 => by_port(&self.ports, tracked.client, [tracked.a.port, tracked.b.port]),
             _ => None,
         };
-        let State::Detecting(waiting) = &mut tracked.state else { return };
         if let Some((plugin, client)) = of_port {
             tracked.client = Some(client);
-            if !self.in_use(plugin) {
-                self.counters.bytes_failed += chunk.bytes.len() as u64;
-                self.counters.connections_quarantined += 1;
-                self.drop_waiting(id);
-                return self.fail(id);
-            }
-            return self.assign(id, plugin, side, chunk);
+            return self.assign_by_port(id, plugin, side, chunk);
         }
+        let State::Detecting(waiting) = &mut tracked.state else { return };
         // The common way: the first piece decides, nothing is kept.
         let Some(waiting) = waiting else {
             let mut refused = 0;
@@ -74,16 +69,62 @@ impl Dispatcher<'_> {
         self.undecided(id, side, &answer);
     }
 
-    /// Asks the plugins that have not refused yet, those with the port first.
+    /// By configuration it belongs to a plugin, which may be set aside.
+    fn assign_by_port(&mut self, id: u32, plugin: usize, side: Side, chunk: Chunk<'_>) {
+        if !self.in_use(plugin) {
+            self.counters.bytes_failed += chunk.bytes.len() as u64;
+            self.counters.connections_quarantined += 1;
+            self.drop_waiting(id);
+            return self.fail(id);
+        }
+        match self.table.get_mut(id).map(|tracked| &mut tracked.state) {
+            // A side has ended already, without payload.
+            Some(State::Detecting(Some(waiting))) => {
+                waiting.keep(side, chunk);
+                self.waiting_bytes += chunk.bytes.len();
+                self.assign_waiting(id, plugin);
+            }
+            _ => self.assign(id, plugin, side, chunk),
+        }
+    }
+
+    /// Asks the plugins that have not refused yet: that of the server first, then those with the port.
     fn ask(&mut self, id: u32, side: Side, head: &[u8], refused: &mut u64) -> Answer {
-        let Some(tracked) = self.table.get(id) else { return Answer::No };
+        let Some(tracked) = self.table.get(id) else { return Answer::No { quarantined: false } };
         let (known, ports) = (tracked.client, [tracked.a.port, tracked.b.port]);
         let other = if side == Side::A { Side::B } else { Side::A };
-        let mut more = false;
+        let (mut more, mut quarantined, mut asked) = (false, false, None);
+        // What the plugin of a server handed over is of another protocol.
+        let hint = if tracked.hand_overs() == 0 { self.servers.hint(tracked, self.now_ns) } else { None };
+        // In the middle of a message its own plugin says no, too.
+        let may_be_wrong = (!tracked.midstream).then(|| tracked.server());
+        if let Some((plugin, client)) = hint
+            && *refused & (1 << plugin) == 0
+        {
+            match self.probe(plugin, client != side, head) {
+                Verdict::Yes => {
+                    self.counters.connections_of_known_servers += 1;
+                    return Answer::Yes { plugin, client };
+                }
+                Verdict::NeedMore => more = true,
+                Verdict::No => {
+                    if let Some(server) = may_be_wrong {
+                        self.servers.forget(server);
+                    }
+                    // Where the client is known there is no other direction to ask about.
+                    *refused |= u64::from(known.is_some()) << plugin;
+                }
+            }
+            asked = known.and(Some(plugin));
+        }
         for usual in [true, false] {
-            for plugin in 0..self.plugins.len() {
+            for plugin in (0..self.plugins.len()).filter(|plugin| asked != Some(*plugin)) {
                 let descriptor = &self.plugins[plugin].plugin.descriptor;
                 if *refused & (1 << plugin) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
+                    continue;
+                }
+                if !self.in_use(plugin) {
+                    quarantined = true;
                     continue;
                 }
                 let directions: &[(bool, Side)] = match known {
@@ -106,7 +147,7 @@ impl Dispatcher<'_> {
                 }
             }
         }
-        if more { Answer::NeedMore } else { Answer::No }
+        if more { Answer::NeedMore } else { Answer::No { quarantined } }
     }
 
     fn probe(&mut self, plugin: usize, from_server: bool, head: &[u8]) -> Verdict {
@@ -132,14 +173,17 @@ impl Dispatcher<'_> {
         let midstream = tracked.midstream;
         let State::Detecting(Some(waiting)) = &mut tracked.state else { return };
         let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes;
-        let wait = matches!(answer, Answer::NeedMore) && !too_long && self.waiting_bytes <= MAX_WAITING_BYTES;
-        if wait {
-            return;
-        }
+        let why = match answer {
+            Answer::NeedMore if too_long => Undetected::HeadTooLong,
+            Answer::NeedMore if self.waiting_bytes > MAX_WAITING_BYTES => Undetected::NoRoomToWait,
+            Answer::No { quarantined: true } => Undetected::DecoderQuarantined,
+            Answer::No { .. } => Undetected::RefusedByAll,
+            Answer::NeedMore | Answer::Yes { .. } => return,
+        };
         if midstream && waiting.attempts < MIDSTREAM_ATTEMPTS {
             return self.drop_waiting(id);
         }
-        self.counters.connections_undetected += 1;
+        self.counters.undetected(why);
         self.ignore(id);
     }
 
@@ -159,7 +203,11 @@ impl Dispatcher<'_> {
         self.counters.connections_detected += 1;
         // Which of several protocols it is, the exchanges will say.
         let only = self.plugins[plugin].plugin.descriptor.protocols.len() == 1;
-        self.table.get(id)?.note_claim(Claim { plugin, protocol: only.then_some(0) });
+        let tracked = self.table.get(id)?;
+        tracked.note_claim(Claim { plugin, protocol: only.then_some(0) });
+        if !tracked.midstream && tracked.hand_overs() == 0 {
+            self.servers.learn(tracked.server(), plugin, self.now_ns);
+        }
         Some(number)
     }
 
@@ -196,8 +244,14 @@ impl Dispatcher<'_> {
 }
 
 enum Answer {
-    Yes { plugin: usize, client: Side },
-    No,
+    Yes {
+        plugin: usize,
+        client: Side,
+    },
+    /// Of all that were asked; one that is set aside was not.
+    No {
+        quarantined: bool,
+    },
     NeedMore,
 }
 

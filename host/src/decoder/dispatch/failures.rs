@@ -21,11 +21,15 @@ impl Dispatcher<'_> {
                 self.unknown(entry);
                 continue;
             };
-            // Handed over by an entry before this one. Its plugin hears only that it is closed.
+            // Handed over by an entry before this one. Its plugin hears only that it is closed, its successor only where
+            // the engine says so.
             if let Some(successor) = tracked.successor {
-                let side = tracked.side(place.from_server);
-                self.deliver(successor, side, place, entry);
-                if !matches!(entry, Entry::Closed(_)) {
+                let (side, over, closed) =
+                    (tracked.side(place.from_server), tracked.over, matches!(entry, Entry::Closed(_)));
+                if over || !closed {
+                    self.deliver(successor, side, place, entry);
+                }
+                if !closed {
                     continue;
                 }
             }

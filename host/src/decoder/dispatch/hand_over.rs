@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use podtap_stream::{Chunk, Side};
 
+use super::counters::Undetected;
 use super::{Dispatcher, StreamDemand};
 use crate::decoder::batch::{Batch, Entry, Place};
 use crate::decoder::output::Demand;
@@ -78,7 +79,7 @@ impl Dispatcher<'_> {
             tracked.successor = Some(successor);
         }
         if in_circles {
-            self.counters.connections_undetected += 1;
+            self.counters.undetected(Undetected::HandedOverInCircles);
             self.ignore(successor);
         }
         Some(Successor { id: successor, side, position: demand.position, reached: false })

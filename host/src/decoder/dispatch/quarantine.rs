@@ -13,6 +13,7 @@
 //! lost than its middle taken for a beginning.
 
 use super::Dispatcher;
+use super::servers::Servers;
 use crate::decoder::tracked::State;
 use crate::event::Timestamp;
 
@@ -98,6 +99,7 @@ impl Dispatcher<'_> {
             }
         }
         self.forget_batches(plugin);
+        self.servers.forget_plugin(plugin);
     }
 
     /// What the plugin's instances were about to be given is lost with them. Ids stay taken until the next feed, for a
@@ -113,6 +115,7 @@ impl Dispatcher<'_> {
 
     /// The capture is over: the next one has a time of its own, and what was learned in this one is no rule there.
     pub fn capture_over(&mut self) {
+        self.servers = Servers::default();
         for plugin in 0..self.plugins.len() {
             let standing = std::mem::take(&mut self.plugins[plugin].standing);
             if standing.aside {

@@ -42,6 +42,7 @@ impl Decoder for Misbehave {
         match head {
             [b'!', ..] => panic!("a panic in probe"),
             [b'>', ..] => Verdict::Yes,
+            [b'?', ..] => Verdict::NeedMore,
             _ => Verdict::No,
         }
     }
