@@ -20,13 +20,17 @@ const PROBLEMS: [&str; 6] = [
 ];
 
 /// What may not happen in the decoders that podtap ships, whatever a peer sends.
-const FAILURES: [&str; 6] = [
+const FAILURES: [&str; 10] = [
     "connections_blamed",
     "decoder_traps",
     "decoder_deadlines",
     "decoder_memory_breaches",
     "decoder_invalid_outputs",
-    "decoders_given_up",
+    "decoder_oversized_outputs",
+    "decoder_demands_ignored",
+    "decoder_log_lines_dropped",
+    "decoders_quarantined",
+    "payload_bytes_of_unknown_connections",
 ];
 
 thread_local! {

@@ -8,7 +8,9 @@ use podtap_stream::{CloseReason, Engine, LinkType, OpenedBy, Packet, Side};
 
 use crate::capture::{CaptureError, CaptureFile, Filter, FilterError};
 use crate::config::Config;
-use crate::decoder::{self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked};
+use crate::decoder::{
+    self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked, Undetected,
+};
 use crate::event::{
     self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
     Redaction, Resource, Role, Timestamp, Timing, Value,
@@ -47,7 +49,7 @@ impl Report {
         self.totals.iter().chain(&self.losses).find_map(|&(known, count)| (known == name).then_some(count)).unwrap_or(0)
     }
 
-    /// Is every packet, and every byte of payload, in exactly one place?
+    /// Is every packet, every byte of payload and every connection that no decoder claimed in exactly one place?
     pub fn adds_up(&self) -> bool {
         let sum = |names: &[&str]| names.iter().map(|name| self.count(name)).sum::<u64>();
         let packets = sum(&[
@@ -76,7 +78,10 @@ impl Report {
             "payload_bytes_undetected",
             "payload_bytes_in_failed_calls",
         ]);
-        packets == self.count("packets") && bytes == self.count("payload_bytes")
+        let undetected = sum(&Undetected::ALL.map(|(_, name)| name));
+        packets == self.count("packets")
+            && bytes == self.count("payload_bytes")
+            && undetected == self.count("connections_undetected")
     }
 }
 
@@ -177,6 +182,9 @@ pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outpu
         batch_entries: config.decoder.batch_entries as usize,
         batch_bytes: config.decoder.batch_bytes.0 as usize,
         head_bytes: config.detection.head_bytes.0 as usize,
+        connections_per_instance: config.decoder.connections_per_instance,
+        instances: decoder::MAX_INSTANCES as usize,
+        exchanges_per_call: config.decoder.exchanges_per_call as usize,
         failures_allowed: config.decoder.failures_allowed,
     };
     let mut worker = Worker {
@@ -307,6 +315,7 @@ impl Worker<'_, '_> {
         // Whatever happened to the file, what was decoded of it is to be seen.
         self.engine.finish(&mut self.dispatcher);
         self.flush();
+        self.dispatcher.capture_over();
         if let Some(error) = self.publisher.failed.take() {
             return Err(FileError::Publish(error));
         }
@@ -386,14 +395,21 @@ impl Worker<'_, '_> {
             bytes_undetected,
             bytes_failed,
             bytes_undecoded,
+            bytes_unknown,
             connections_detected,
             connections_undetected,
+            connections_of_known_servers,
+            connections_beyond_bound,
             connections_blamed,
             failures_trap,
             failures_deadline,
             failures_memory,
             failures_output,
-            plugins_given_up,
+            failures_too_much,
+            demands_ignored,
+            exchanges_truncated,
+            plugins_quarantined,
+            connections_quarantined,
             exchanges,
         } = *self.dispatcher.counters();
         report.totals = vec![
@@ -402,6 +418,7 @@ impl Worker<'_, '_> {
             ("packets_tracked", stream.packets_tracked),
             ("connections", stream.connections_total),
             ("connections_detected", connections_detected),
+            ("connections_of_known_servers", connections_of_known_servers),
             ("payload_bytes", stream.bytes),
             ("payload_bytes_decoded", bytes_decoded),
             ("payload_bytes_skipped", stream.bytes_skipped),
@@ -430,6 +447,8 @@ impl Worker<'_, '_> {
             ("payload_bytes_undetected", bytes_undetected),
             ("payload_bytes_undecoded", bytes_undecoded),
             ("payload_bytes_in_failed_calls", bytes_failed),
+            // No place of the sum in `adds_up`: it is to show.
+            ("payload_bytes_of_unknown_connections", bytes_unknown),
             ("gaps", stream.gaps),
             ("acknowledged_gap_bytes", stream.bytes_gap_acknowledged),
             ("buffer_limit_gap_bytes", stream.bytes_gap_buffer_limit),
@@ -438,14 +457,22 @@ impl Worker<'_, '_> {
             ("resync_gap_bytes", stream.bytes_gap_resync),
             ("connection_end_gap_bytes", stream.bytes_gap_connection_end),
             ("connections_evicted", stream.connections_evicted),
-            ("connections_undetected", connections_undetected),
+            ("connections_undetected", connections_undetected.iter().sum()),
+            ("connections_beyond_instance_bound", connections_beyond_bound),
             ("connections_blamed", connections_blamed),
             ("decoder_traps", failures_trap),
             ("decoder_deadlines", failures_deadline),
             ("decoder_memory_breaches", failures_memory),
             ("decoder_invalid_outputs", failures_output),
-            ("decoders_given_up", plugins_given_up),
+            ("decoder_oversized_outputs", failures_too_much),
+            ("decoder_demands_ignored", demands_ignored),
+            ("decoder_log_lines_dropped", self.dispatcher.log_lines_dropped()),
+            ("exchanges_truncated", exchanges_truncated),
+            ("decoders_quarantined", plugins_quarantined),
+            ("connections_of_quarantined_decoders", connections_quarantined),
         ];
+        let reasons = Undetected::ALL.iter().zip(connections_undetected);
+        report.losses.extend(reasons.map(|(&(_, name), count)| (name, count)));
     }
 }
 

@@ -151,6 +151,8 @@ struct Tracked {
     client: Side,
     server: Side,
     close: Option<Box<dyn Close>>,
+    /// Another protocol has begun: podtap gives what follows to others.
+    handed_over: bool,
 }
 
 /// A decoder with its connections: what the sandbox holds, and what native tests drive.
@@ -207,6 +209,7 @@ impl<D: Decoder> Instance<D> {
             client: Side { inbox: connection.client, task: tasks.client },
             server: Side { inbox: connection.server, task: tasks.server },
             close: connection.close,
+            handed_over: false,
         });
     }
 
@@ -225,6 +228,7 @@ impl<D: Decoder> Instance<D> {
         let Some(tracked) = slot else { return };
         let side = if kind & FROM_SERVER == 0 { &mut tracked.client } else { &mut tracked.server };
         match kind & !FROM_SERVER {
+            DATA | GAP | END if tracked.handed_over => return,
             DATA => side.inbox.borrow_mut().data(data, bytes.start, bytes.end, position, time),
             GAP => side.inbox.borrow_mut().gap(length.into(), position, time),
             END => side.inbox.borrow_mut().ended(time),
@@ -244,6 +248,7 @@ impl<D: Decoder> Instance<D> {
         side.run();
         if side.inbox.borrow().handed_over {
             (tracked.client.task, tracked.server.task) = (None, None);
+            tracked.handed_over = true;
         }
     }
 }

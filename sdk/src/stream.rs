@@ -124,10 +124,10 @@ impl Inbox {
         self.time_ns = time_ns;
     }
 
-    /// Lets go of the chunk; what the task did not read of it is undecoded.
+    /// Lets go of the chunk; what the task did not read of it is undecoded, or of another protocol.
     pub(crate) fn release(&mut self) {
         let left = self.end - self.start;
-        if left > 0 {
+        if left > 0 && !self.handed_over {
             self.give_up(left as u64);
         }
         self.batch = Rc::default();

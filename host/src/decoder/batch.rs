@@ -103,6 +103,11 @@ impl Batch {
         self.connections.clone()
     }
 
+    /// Capture time of the last entry; 0 where there is none.
+    pub(super) fn last_time_ns(&self) -> u64 {
+        self.times.last().copied().unwrap_or(0)
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.connections.len()

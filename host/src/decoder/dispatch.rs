@@ -3,14 +3,21 @@
 //! ```text
 //!   opened ──> detecting ──verdict yes──> decoding ──closed──> (batch fed) ──> id free
 //!                  │                         │
-//!                  └──verdict no──> ignored <┴── demand, blame, plugin dead
+//!                  └──verdict no──> ignored <┴── blame, plugin set aside
 //! ```
+//! Where a plugin hands a connection over (`hand_over`), its id is closed and a successor is detected.
 //!
 //! Invariants: an id is reused only after the batch with its `closed` was fed; a plugin hears of a connection (`opened`)
 //! before anything of it; after a failure the connections of the lost instance are told anew, as midstream. The end of
 //! a connection is reported when its last id is free, so that no exchange comes behind it.
 
+mod counters;
 mod detect;
+mod failures;
+mod hand_over;
+mod lanes;
+mod quarantine;
+mod servers;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +28,10 @@ use super::descriptor::Descriptor;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Claim, Ended, State, Table, Tracked, index};
+pub use counters::{DispatchCounters, Undetected};
+use lanes::{Lanes, Used};
+use quarantine::Standing;
+use servers::Servers;
 
 /// Plugins that can be asked about one connection: bits of a word.
 pub const MAX_PLUGINS: usize = 64;
@@ -34,68 +45,40 @@ pub struct DispatchLimits {
     pub batch_bytes: usize,
     /// Bytes of one side that wait for a verdict.
     pub head_bytes: usize,
-    /// Failures in a row after which a plugin is not used any more.
+    /// Connections that one instance has, where there are places for more instances.
+    pub connections_per_instance: u32,
+    /// Instances at once, of all plugins; each has one even so.
+    pub instances: usize,
+    /// Exchanges that one call may return.
+    pub exchanges_per_call: usize,
+    /// Failures in a row after which a plugin is set aside for a while.
     pub failures_allowed: u32,
-}
-
-/// What happened to the payload that the engine delivered, and to calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DispatchCounters {
-    /// Payload that plugins took.
-    pub bytes_decoded: u64,
-    /// Payload of connections that no plugin claimed, up to the verdict.
-    pub bytes_undetected: u64,
-    /// Payload in calls that failed, or for a plugin that is not used any more.
-    pub bytes_failed: u64,
-    /// Payload that plugins took and could make nothing of (part of `bytes_decoded`).
-    pub bytes_undecoded: u64,
-    /// Connections that a plugin claimed.
-    pub connections_detected: u64,
-    /// Connections that none claimed.
-    pub connections_undetected: u64,
-    /// Connections blamed for a failure, and ignored from then on.
-    pub connections_blamed: u64,
-    /// Calls that trapped.
-    pub failures_trap: u64,
-    /// Calls that ran past their deadline.
-    pub failures_deadline: u64,
-    /// Calls that wanted too much memory.
-    pub failures_memory: u64,
-    /// Calls that returned what the contract does not allow.
-    pub failures_output: u64,
-    /// Plugins given up.
-    pub plugins_given_up: u64,
-    /// Exchanges found.
-    pub exchanges: u64,
 }
 
 /// Receives each exchange with its connection.
 pub type Take<'a> = &'a mut dyn FnMut(&mut Tracked, &Descriptor, Row<'_>);
 
-struct Slot {
-    plugin: Plugin,
-    /// None: given up.
-    instance: Option<Instance>,
-    batch: Batch,
-    /// Ids that are free when the batch has been fed.
-    closed: Vec<u32>,
-    failures_in_a_row: u32,
-}
-
 /// See the module.
 pub struct Dispatcher<'r> {
     runtime: &'r Runtime,
     limits: DispatchLimits,
-    slots: Vec<Slot>,
-    /// Slot of the plugin that a server port belongs to by configuration.
+    /// At most [`MAX_PLUGINS`].
+    plugins: Vec<Used>,
+    lanes: Lanes,
+    /// Index of the plugin that a server port belongs to by configuration.
     ports: BTreeMap<u16, usize>,
+    servers: Servers,
     table: Table,
+    /// Capture time of what the engine told last.
+    now_ns: u64,
     waiting_bytes: usize,
-    full: bool,
+    /// Lanes whose batch is full.
+    full: Vec<usize>,
     demands: Vec<StreamDemand>,
     /// Connections to be reported as over; none where nobody asks for them.
     ended: Option<Vec<Ended>>,
     counters: DispatchCounters,
+    log_lines_dropped_before: u64,
 }
 
 /// A demand as the engine takes it.
@@ -114,24 +97,27 @@ impl<'r> Dispatcher<'r> {
         limits: DispatchLimits,
         report_ends: bool,
     ) -> Dispatcher<'r> {
-        let slot = |(plugin, instance)| Slot {
-            plugin,
-            instance: Some(instance),
-            batch: Batch::default(),
-            closed: Vec::new(),
-            failures_in_a_row: 0,
+        let mut lanes = Lanes::default();
+        let used = |(index, (plugin, instance))| {
+            let lanes = vec![lanes.insert(index, instance)];
+            Used { plugin, lanes, standing: Standing::default() }
         };
+        let plugins = plugins.into_iter().take(MAX_PLUGINS).enumerate().map(used).collect();
         Dispatcher {
             runtime,
             limits,
-            slots: plugins.into_iter().take(MAX_PLUGINS).map(slot).collect(),
+            plugins,
+            lanes,
             ports,
+            servers: Servers::default(),
             table: Table::default(),
+            now_ns: 0,
             waiting_bytes: 0,
-            full: false,
+            full: Vec::new(),
             demands: Vec::new(),
             ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
+            log_lines_dropped_before: runtime.log_lines_dropped(),
         }
     }
 
@@ -140,14 +126,16 @@ impl<'r> Dispatcher<'r> {
         &self.counters
     }
 
+    /// Lines of plugins that were kept out of the log.
+    pub fn log_lines_dropped(&self) -> u64 {
+        self.runtime.log_lines_dropped() - self.log_lines_dropped_before
+    }
+
     /// Feeds full batches and passes demands on; to be called after every packet.
     pub fn after_packet(&mut self, engine: &mut Engine, take: Take<'_>) {
-        if self.full {
-            self.full = false;
-            for slot in 0..self.slots.len() {
-                if self.is_full(slot) {
-                    self.feed(slot, take);
-                }
+        while let Some(lane) = self.full.pop() {
+            if self.lanes.get(lane).is_some_and(|lane| is_full(&lane.batch, &self.limits)) {
+                self.feed(lane, take);
             }
         }
         self.pass_on_demands(engine);
@@ -155,11 +143,17 @@ impl<'r> Dispatcher<'r> {
 
     /// Feeds all batches, full or not.
     pub fn flush(&mut self, engine: &mut Engine, take: Take<'_>) {
-        for slot in 0..self.slots.len() {
-            self.feed(slot, take);
-            // Once more for connections that were handed over, which are closed by it.
-            self.feed(slot, take);
+        // A batch may hand connections over, and so leave entries in others: as often as a connection may be.
+        let mut waiting = true;
+        while std::mem::take(&mut waiting) {
+            for lane in self.lanes.numbers() {
+                if self.lanes.get(lane).is_some_and(|lane| !lane.batch.is_empty() || !lane.closed.is_empty()) {
+                    self.feed(lane, take);
+                    waiting = true;
+                }
+            }
         }
+        self.full.clear();
         self.pass_on_demands(engine);
     }
 
@@ -168,7 +162,7 @@ impl<'r> Dispatcher<'r> {
     pub fn report_ended(&mut self, take: &mut dyn FnMut(&Ended, Option<&str>)) {
         for ended in self.ended.iter_mut().flat_map(|ended| ended.drain(..)) {
             let protocol = ended.claim.and_then(|claim| {
-                let protocols = &self.slots.get(claim.slot)?.plugin.descriptor.protocols;
+                let protocols = &self.plugins.get(claim.plugin)?.plugin.descriptor.protocols;
                 protocols.get(claim.protocol?).map(String::as_str)
             });
             take(&ended, protocol);
@@ -184,198 +178,109 @@ impl<'r> Dispatcher<'r> {
         }
     }
 
-    fn is_full(&self, slot: usize) -> bool {
-        let batch = &self.slots[slot].batch;
-        batch.len() >= self.limits.batch_entries || batch.data_len() >= self.limits.batch_bytes
-    }
-
-    fn push(&mut self, id: u32, slot: usize, side: Side, time_ns: u64, position: u64, entry: Entry<'_>) {
-        let Some(tracked) = self.table.get_mut(id) else { return };
-        let batch = &mut self.slots[slot].batch;
+    fn push(&mut self, lane: usize, place: Place, entry: Entry<'_>) {
+        let Some(tracked) = self.table.get_mut(place.connection) else { return self.unknown(entry) };
+        let Some(batch) = self.lanes.get_mut(lane).map(|lane| &mut lane.batch) else { return self.unknown(entry) };
         if let State::Decoding { opened, .. } = &mut tracked.state
             && !std::mem::replace(opened, true)
         {
-            batch.open(id, tracked.client(), tracked.server(), tracked.midstream);
+            batch.open(place.connection, tracked.client(), tracked.server(), tracked.midstream);
         }
-        batch.push(Place { connection: id, from_server: tracked.is_server(side), time_ns, position }, entry);
-        self.full |= self.is_full(slot);
+        batch.push(place, entry);
+        if is_full(batch, &self.limits) {
+            self.full.push(lane);
+        }
     }
 
-    fn feed(&mut self, slot: usize, take: Take<'_>) {
-        let mut batch = std::mem::take(&mut self.slots[slot].batch);
+    /// Of a connection that is not in the table. Counted, so that a broken invariant shows.
+    fn unknown(&mut self, entry: Entry<'_>) {
+        if let Entry::Data(bytes) = entry {
+            self.counters.bytes_unknown += bytes.len() as u64;
+        }
+    }
+
+    fn feed(&mut self, number: usize, take: Take<'_>) {
+        let Some(lane) = self.lanes.get_mut(number) else { return };
+        let plugin = lane.plugin;
+        let mut batch = std::mem::take(&mut lane.batch);
         // Those after are handed over by this batch, and free only when the next one has been fed.
-        let closed = self.slots[slot].closed.len();
+        let closed = lane.closed.len();
         if !batch.is_empty() {
-            match self.call(slot, &batch, take) {
-                Ok(()) => self.slots[slot].failures_in_a_row = 0,
-                Err(failure) => self.recover(slot, &batch, failure, take),
+            match self.call(number, &batch, take) {
+                Ok(()) => self.plugins[plugin].standing.failures_in_a_row = 0,
+                Err(failure) => self.recover(number, &batch, failure, take),
             }
         }
-        let held = &mut self.slots[slot];
-        for id in held.closed.drain(..closed) {
-            release(&mut self.table, &mut self.ended, id);
-        }
+        let Some(lane) = self.lanes.get_mut(number) else { return };
         // What was handed over is closed in the next batch already.
-        if held.batch.is_empty() {
+        if lane.batch.is_empty() {
             batch.clear();
-            held.batch = batch;
+            lane.batch = batch;
         }
+        let rest = lane.closed.split_off(closed);
+        for id in std::mem::replace(&mut lane.closed, rest) {
+            self.release(id);
+        }
+        self.drop_if_empty(number);
     }
 
     /// One call of `feed`: its exchanges are taken and its demands noted, or nothing happened.
-    fn call(&mut self, slot: usize, batch: &Batch, take: Take<'_>) -> Result<(), Failure> {
-        let held = &mut self.slots[slot];
-        let Some(instance) = &mut held.instance else {
+    fn call(&mut self, number: usize, batch: &Batch, take: Take<'_>) -> Result<(), Failure> {
+        let lane = self.lanes.get_mut(number);
+        let Some((plugin, instance)) = lane.and_then(|lane| Some((lane.plugin, lane.instance.as_mut()?))) else {
             self.counters.bytes_failed += batch.data_len() as u64;
             return Ok(());
         };
-        let descriptor = &held.plugin.descriptor;
+        let descriptor = &self.plugins[plugin].plugin.descriptor;
         let (table, demands, counters) = (&mut self.table, &mut self.demands, &mut self.counters);
+        let exchanges_per_call = self.limits.exchanges_per_call;
         let mut anew = Vec::new();
         instance.feed(batch, descriptor, |rows| {
+            // A connection that closed in this batch, or was handed over by the last one, is still there.
             let owned = |id: u32| {
                 let state = table.get(id).map(|tracked| &tracked.state);
-                // A connection that closed in this batch is still there; one just ignored may still answer.
-                matches!(state, Some(State::Decoding { slot: owner, .. }) if *owner == slot)
-                    || matches!(state, Some(State::Ignored))
+                matches!(state, Some(State::Decoding { lane, .. }) if *lane == number)
             };
+            if rows.len() > exchanges_per_call {
+                return Err(Failure::TooMuch("more exchanges than decoder.exchanges_per_call"));
+            }
             if !rows.connections().all(owned) {
                 return Err(Failure::Output("an exchange of a connection that it does not have"));
             }
-            counters.bytes_undecoded += rows.undecoded_bytes();
+            // Whatever the plugin says, it is part of what plugins took.
+            let taken = counters.bytes_decoded + batch.data_len() as u64;
+            counters.bytes_undecoded = counters.bytes_undecoded.saturating_add(rows.undecoded_bytes()).min(taken);
             counters.exchanges += rows.len() as u64;
             for row in rows.each() {
+                counters.exchanges_truncated += u64::from(row.truncated);
                 if let Some(tracked) = table.get_mut(row.connection) {
-                    tracked.note_claim(Claim { slot, protocol: Some(row.protocol) });
+                    tracked.note_claim(Claim { plugin, protocol: Some(row.protocol) });
                     take(tracked, descriptor, row);
                 }
             }
             for demand in rows.demands() {
-                let Some(tracked) = table.get(demand.connection) else { continue };
-                if !matches!(tracked.state, State::Decoding { slot: owner, .. } if owner == slot) {
+                let owned = |tracked: &&Tracked| {
+                    matches!(tracked.state, State::Decoding { lane, .. } if lane == number)
+                        && tracked.successor.is_none()
+                };
+                let Some(tracked) = table.get(demand.connection).filter(owned) else {
+                    counters.demands_ignored += 1;
                     continue;
-                }
+                };
                 match demand.kind {
                     DemandKind::Skip => {
                         let side = tracked.side(demand.from_server);
                         demands.push(StreamDemand::Skip(tracked.stream, side, demand.position));
                     }
                     DemandKind::Ignore => demands.push(StreamDemand::Ignore(tracked.stream)),
-                    DemandKind::Detect => anew.push(demand.connection),
+                    DemandKind::Detect => anew.push(demand),
                 }
             }
             Ok(())
         })??;
-        self.counters.bytes_decoded += batch.data_len() as u64;
-        for id in anew {
-            self.hand_over(slot, id);
-        }
+        let given = if anew.is_empty() { 0 } else { self.hand_over(number, batch, &anew) };
+        self.counters.bytes_decoded += batch.data_len() as u64 - given;
         Ok(())
-    }
-
-    /// The plugin is done with the connection, which goes on in another protocol; unless it is over already.
-    fn hand_over(&mut self, slot: usize, id: u32) {
-        if self.slots[slot].closed.contains(&id) {
-            return;
-        }
-        let Some(tracked) = self.table.get(id) else { return };
-        let next = tracked.handed_over();
-        self.push(id, slot, Side::A, next.start_ns, 0, Entry::Closed(0));
-        self.slots[slot].closed.push(id);
-        if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Ignored;
-        }
-        self.table.insert(next);
-    }
-
-    /// The call with `batch` failed: a fresh instance takes over and gets the batch again, entry by entry, which shows the
-    /// connection to blame.
-    fn recover(&mut self, slot: usize, batch: &Batch, failure: Failure, take: Take<'_>) {
-        if !self.replace(slot, &failure) {
-            self.counters.bytes_failed += batch.data_len() as u64;
-            return;
-        }
-        let mut one = Batch::default();
-        for (place, entry) in batch.entries() {
-            let bytes = if let Entry::Data(bytes) = entry { bytes.len() as u64 } else { 0 };
-            let Some(tracked) = self.table.get_mut(place.connection) else { continue };
-            let State::Decoding { opened, .. } = &mut tracked.state else {
-                self.counters.bytes_failed += bytes;
-                continue;
-            };
-            one.clear();
-            if !std::mem::replace(opened, true) {
-                one.open(place.connection, tracked.client(), tracked.server(), true);
-            }
-            one.push(place, entry);
-            let Err(failure) = self.call(slot, &one, take) else { continue };
-            self.counters.bytes_failed += bytes;
-            self.counters.connections_blamed += 1;
-            self.ignore(place.connection);
-            // Where the plugin is given up by this, `call` counts the rest as failed.
-            self.replace(slot, &failure);
-        }
-    }
-
-    /// A fresh instance in the place of a lost one; false when the plugin is given up.
-    fn replace(&mut self, slot: usize, failure: &Failure) -> bool {
-        let counter = match failure {
-            Failure::Trap(_) => &mut self.counters.failures_trap,
-            Failure::Deadline => &mut self.counters.failures_deadline,
-            Failure::Memory => &mut self.counters.failures_memory,
-            Failure::Output(_) => &mut self.counters.failures_output,
-        };
-        *counter += 1;
-        let held = &mut self.slots[slot];
-        held.failures_in_a_row += 1;
-        // The old one goes first: it holds a place in the pool.
-        held.instance = None;
-        let name = &held.plugin.descriptor.name;
-        tracing::warn!(plugin = name, %failure, "decoder failed; a fresh instance takes over");
-        if held.failures_in_a_row <= self.limits.failures_allowed {
-            match self.runtime.instance(&held.plugin) {
-                Ok(instance) => held.instance = Some(instance),
-                Err(error) => tracing::error!(plugin = name, %error, "a fresh instance could not be made"),
-            }
-        }
-        let alive = held.instance.is_some();
-        if !alive {
-            self.counters.plugins_given_up += 1;
-            tracing::error!(plugin = name, failures = held.failures_in_a_row, "decoder is not used any more");
-        }
-        for tracked in self.table.iter_mut() {
-            if let State::Decoding { slot: owner, opened } = &mut tracked.state
-                && *owner == slot
-            {
-                *opened = false;
-                tracked.midstream = true;
-                if !alive {
-                    self.demands.push(StreamDemand::Ignore(tracked.stream));
-                }
-            }
-        }
-        alive
-    }
-
-    /// The instance was replaced while a batch was being gathered: the fresh one hears of its connections.
-    fn tell_anew(&mut self, slot: usize) {
-        let batch = &mut self.slots[slot].batch;
-        for id in batch.forget_opened() {
-            if let Some(tracked) = self.table.get_mut(id)
-                && let State::Decoding { opened, .. } = &mut tracked.state
-                && !std::mem::replace(opened, true)
-            {
-                batch.open(id, tracked.client(), tracked.server(), tracked.midstream);
-            }
-        }
-    }
-
-    fn ignore(&mut self, id: u32) {
-        self.drop_waiting(id);
-        if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Ignored;
-            self.demands.push(StreamDemand::Ignore(tracked.stream));
-        }
     }
 }
 
@@ -385,85 +290,157 @@ impl Sink for Dispatcher<'_> {
     }
 
     fn data(&mut self, connection: ConnectionId, side: Side, chunk: Chunk<'_>) {
-        let Some(id) = self.table.id(connection) else { return };
-        let Some(tracked) = self.table.get(id) else { return };
-        match tracked.state {
-            State::Decoding { slot, .. } => {
-                self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
-            }
-            State::Detecting(_) => self.detect(id, side, chunk),
-            // Between the verdict and the engine's hearing of it.
-            State::Ignored => self.counters.bytes_undetected += chunk.bytes.len() as u64,
+        self.now_ns = chunk.time_ns;
+        match self.table.id(connection) {
+            Some(id) => self.payload(id, side, chunk),
+            None => self.unknown(Entry::Data(chunk.bytes)),
         }
     }
 
     fn gap(&mut self, connection: ConnectionId, side: Side, gap: Gap) {
-        let Some(id) = self.table.id(connection) else { return };
+        self.now_ns = gap.time_ns;
+        if let Some(id) = self.table.id(connection) {
+            self.missing(id, side, gap.time_ns, gap.position, gap.length);
+        }
+    }
+
+    fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64) {
+        self.now_ns = time_ns;
+        if let Some(id) = self.table.id(connection) {
+            self.side_over(id, side, time_ns, position);
+        }
+    }
+
+    fn closed(&mut self, connection: &Connection, closed: &Closed) {
+        self.now_ns = closed.time_ns;
+        let Some(id) = self.table.id(connection.id) else {
+            // It never carried anything.
+            self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
+            return;
+        };
+        if self.ended.is_some()
+            && let Some(tracked) = self.table.get(id)
+        {
+            tracked.note_end(connection, closed);
+        }
+        let how = match closed.reason {
+            CloseReason::Finished => 0,
+            CloseReason::Reset(_) | CloseReason::Refused => 1,
+            CloseReason::Idle | CloseReason::Evicted | CloseReason::Replaced | CloseReason::CaptureEnd => 2,
+        };
+        self.over(id, closed.time_ns, how);
+    }
+}
+
+/// What happened on a connection, under its id.
+impl Dispatcher<'_> {
+    fn payload(&mut self, id: u32, side: Side, chunk: Chunk<'_>) {
+        let Some(tracked) = self.table.get(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
+        match tracked.state {
+            State::Decoding { lane, .. } => {
+                let place = tracked.place(id, side, chunk.time_ns, chunk.position);
+                self.push(lane, place, Entry::Data(chunk.bytes));
+            }
+            State::Detecting(_) => self.detect(id, side, chunk),
+            // Between the verdict and the engine's hearing of it.
+            State::Ignored { failed: false } => self.counters.bytes_undetected += chunk.bytes.len() as u64,
+            State::Ignored { failed: true } => self.counters.bytes_failed += chunk.bytes.len() as u64,
+        }
+    }
+
+    fn missing(&mut self, id: u32, side: Side, time_ns: u64, position: u64, length: u64) {
         let Some(tracked) = self.table.get_mut(id) else { return };
-        match &mut tracked.state {
-            State::Decoding { slot, .. } => {
-                let slot = *slot;
-                self.push(id, slot, side, gap.time_ns, gap.position, Entry::Gap(gap.length));
+        match tracked.state {
+            State::Decoding { lane, .. } => {
+                let place = tracked.place(id, side, time_ns, position);
+                self.push(lane, place, Entry::Gap(length));
             }
             // What was kept has a hole now: the next piece starts anew, in the middle.
             State::Detecting(_) => {
                 tracked.midstream = true;
                 self.drop_waiting(id);
             }
-            State::Ignored => {}
+            State::Ignored { .. } => {}
         }
     }
 
-    fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64) {
-        let Some(id) = self.table.id(connection) else { return };
+    fn side_over(&mut self, id: u32, side: Side, time_ns: u64, position: u64) {
         let Some(tracked) = self.table.get_mut(id) else { return };
         match &mut tracked.state {
-            State::Decoding { slot, .. } => {
-                let slot = *slot;
-                self.push(id, slot, side, time_ns, position, Entry::End);
+            State::Decoding { lane, .. } => {
+                let lane = *lane;
+                let place = tracked.place(id, side, time_ns, position);
+                self.push(lane, place, Entry::End);
             }
             State::Detecting(waiting) => {
                 waiting.get_or_insert_default().ends[index(side)] = Some((position, time_ns));
             }
-            State::Ignored => {}
+            State::Ignored { .. } => {}
         }
     }
 
-    fn closed(&mut self, connection: &Connection, closed: &Closed) {
-        let Some(id) = self.table.id(connection.id) else {
-            // It never carried anything.
-            self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
-            return;
-        };
-        let Some(tracked) = self.table.get(id) else { return };
-        if self.ended.is_some() {
-            tracked.note_end(connection, closed);
-        }
+    fn over(&mut self, id: u32, time_ns: u64, how: u32) {
+        let Some(tracked) = self.table.get_mut(id) else { return };
+        tracked.over = true;
+        let first = tracked.hand_overs() == 0;
         match &tracked.state {
-            State::Decoding { slot, .. } => {
-                let slot = *slot;
-                let how = match closed.reason {
-                    CloseReason::Finished => 0,
-                    CloseReason::Reset(_) | CloseReason::Refused => 1,
-                    CloseReason::Idle | CloseReason::Evicted | CloseReason::Replaced | CloseReason::CaptureEnd => 2,
-                };
-                self.push(id, slot, Side::A, closed.time_ns, 0, Entry::Closed(how));
-                self.slots[slot].closed.push(id);
+            State::Decoding { lane, .. } => {
+                let lane = *lane;
+                let place = Place { connection: id, from_server: false, time_ns, position: 0 };
+                self.push(lane, place, Entry::Closed(how));
+                if let Some(lane) = self.lanes.get_mut(lane) {
+                    lane.closed.push(id);
+                }
             }
-            State::Detecting(_) => {
-                self.counters.connections_undetected += 1;
+            State::Detecting(waiting) => {
+                // Behind a hand-over there may be nothing to detect.
+                if first || waiting.as_ref().is_some_and(|waiting| waiting.had_payload()) {
+                    self.counters.undetected(Undetected::EndedBeforeVerdict);
+                }
                 self.drop_waiting(id);
-                release(&mut self.table, &mut self.ended, id);
+                self.release(id);
             }
-            State::Ignored => release(&mut self.table, &mut self.ended, id),
+            State::Ignored { .. } => self.release(id),
+        }
+    }
+
+    /// Frees an id. The connection is reported once none of its ids is left.
+    fn release(&mut self, id: u32) {
+        self.lanes.leave(&self.table, id);
+        let tracked = self.table.remove(id);
+        if let Some(ended) = &mut self.ended {
+            ended.extend(tracked.and_then(Tracked::into_ended));
         }
     }
 }
 
-/// Frees an id. The connection is reported once none of its ids is left.
-fn release(table: &mut Table, ended: &mut Option<Vec<Ended>>, id: u32) {
-    let tracked = table.remove(id);
-    if let Some(ended) = ended {
-        ended.extend(tracked.and_then(Tracked::into_ended));
+fn is_full(batch: &Batch, limits: &DispatchLimits) -> bool {
+    batch.len() >= limits.batch_entries || batch.data_len() >= limits.batch_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::decoder::{Cache, Limits};
+
+    #[test]
+    fn payload_of_a_connection_that_was_never_opened_is_counted() {
+        let limits = Limits { memory_bytes: 1 << 20, call_timeout: Duration::from_secs(1) };
+        let runtime = Runtime::new(limits, Cache::none()).unwrap();
+        let limits = DispatchLimits {
+            batch_entries: 1,
+            batch_bytes: 1,
+            head_bytes: 64,
+            connections_per_instance: 1,
+            instances: 1,
+            exchanges_per_call: 1,
+            failures_allowed: 0,
+        };
+        let mut dispatcher = Dispatcher::new(&runtime, Vec::new(), BTreeMap::new(), limits, false);
+        let connection = ConnectionId { index: 3, generation: 1 };
+        dispatcher.data(connection, Side::A, Chunk { position: 0, time_ns: 1, bytes: b"lost" });
+        assert_eq!(dispatcher.counters(), &DispatchCounters { bytes_unknown: 4, ..DispatchCounters::default() });
     }
 }

@@ -1,16 +1,16 @@
-//! The linear memory of one instance: capped and counted.
+//! The linear memory of one instance: bounded and counted.
 
-use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{ResourceLimiter, StoreLimits};
 
-/// What a store asks before memory grows. Growing beyond the cap is a trap, for a guest that is told no goes on wrongly.
+/// What a store asks before memory or a table grows.
 pub(super) struct Memory {
     limits: StoreLimits,
     bytes: usize,
 }
 
 impl Memory {
-    pub(super) fn capped(bytes: usize) -> Memory {
-        Memory { limits: StoreLimitsBuilder::new().memory_size(bytes).trap_on_grow_failure(true).build(), bytes: 0 }
+    pub(super) fn new(limits: StoreLimits) -> Memory {
+        Memory { limits, bytes: 0 }
     }
 
     /// Bytes that the instance has.

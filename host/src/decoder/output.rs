@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::bindings::podtap::decoder::types as contract;
 use super::descriptor::{Descriptor, ValueKind};
+use super::sandbox::Failure;
 use crate::event::{Outcome, Value};
 
 const FROM_SERVER: u8 = 128;
@@ -11,8 +12,15 @@ const FROM_SERVER: u8 = 128;
 /// Attributes of one exchange.
 const MAX_ATTRIBUTES: usize = 128;
 
+/// Demands in one output. An entry of a batch, of which there are 65,536 at most, gives rise to two (SDK: a skip and an end).
+const MAX_DEMANDS: usize = 131_072;
+
 /// The longest text kept of one piece; the rest is cut off, and the exchange says so.
 const MAX_TEXT: usize = 8 * 1024;
+
+/// The longest text kept of one exchange, cut likewise: an event is to fit in a record of Kafka, 1 MB by default, even
+/// where JSON takes six bytes for one.
+const MAX_EXCHANGE_TEXT: usize = 64 * 1024;
 
 /// One exchange, as slices of what the plugin returned.
 #[derive(Debug)]
@@ -70,7 +78,20 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// Checks every count, length and index; an error says which is wrong.
-    pub(super) fn check(output: &'a contract::Output, descriptor: &'a Descriptor) -> Result<Rows<'a>, &'static str> {
+    pub(super) fn check(output: &'a contract::Output, descriptor: &'a Descriptor) -> Result<Rows<'a>, Failure> {
+        if output.attribute_counts.iter().any(|&count| usize::from(count) > MAX_ATTRIBUTES) {
+            return Err(Failure::TooMuch("an exchange with more than 128 attributes"));
+        }
+        if output.demand_connections.len() > MAX_DEMANDS {
+            return Err(Failure::TooMuch("more than 131,072 demands"));
+        }
+        let rows = Rows { output, descriptor };
+        rows.check_columns().and_then(|()| rows.check_texts()).map_err(Failure::Output)?;
+        Ok(rows)
+    }
+
+    fn check_columns(&self) -> Result<(), &'static str> {
+        let Rows { output, descriptor } = *self;
         let exchanges = output.exchange_connections.len();
         let columns = [
             (output.protocols.len(), 1),
@@ -93,9 +114,6 @@ impl<'a> Rows<'a> {
         if output.attribute_ids.len() != attributes || output.attribute_values.len() != attributes {
             return Err("columns of attributes differ in length");
         }
-        if output.attribute_counts.iter().any(|&count| usize::from(count) > MAX_ATTRIBUTES) {
-            return Err("an exchange with too many attributes");
-        }
         if output.attribute_ids.iter().any(|&id| usize::from(id) >= descriptor.attributes.len()) {
             return Err("an attribute that is not in the descriptor");
         }
@@ -106,9 +124,7 @@ impl<'a> Rows<'a> {
         if output.demand_kinds.iter().any(|&kind| demand_of(kind).is_none()) {
             return Err("an unknown demand");
         }
-        let rows = Rows { output, descriptor };
-        rows.check_texts()?;
-        Ok(rows)
+        Ok(())
     }
 
     /// Walks the texts as [`Rows::each`] will: every piece lies within the text, and all of it is used.
@@ -173,12 +189,13 @@ impl<'a> Rows<'a> {
         let mut at = 0;
         let mut attribute = 0;
         (0..output.exchange_connections.len()).map(move |index| {
-            let mut truncated = false;
+            let (mut truncated, mut left) = (false, MAX_EXCHANGE_TEXT);
             let mut take = |length: u64| {
                 // Lengths were checked: they lie within the text.
                 let (from, until) = (at, at + length as usize);
                 at = until;
-                let kept = until.min(from + MAX_TEXT);
+                let kept = until.min(from + MAX_TEXT.min(left));
+                left -= kept - from;
                 truncated |= kept < until;
                 match valid.and_then(|text| text.get(from..kept)) {
                     Some(text) => Cow::Borrowed(text),
@@ -330,6 +347,37 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_of_an_exchange_are_cut_together() {
+        let attribute =
+            |n: usize| contract::Attribute { name: format!("a.{n}"), kind: ValueKind::Text, doc: String::new() };
+        let descriptor = Descriptor { attributes: Vec::new(), ..descriptor() };
+        let declared = contract::Descriptor {
+            name: "t".into(),
+            version: "1".into(),
+            doc: String::new(),
+            protocols: vec!["t".into()],
+            ports: vec![],
+            attributes: (0..20).map(attribute).collect(),
+            status: None,
+        };
+        let descriptor = Descriptor { attributes: Descriptor::check(declared).unwrap().attributes, ..descriptor };
+        let output = contract::Output {
+            text_lengths: vec![0; 3],
+            text: vec![b'x'; 20 * MAX_TEXT],
+            attribute_counts: vec![20],
+            attribute_ids: (0..20).collect(),
+            attribute_values: vec![MAX_TEXT as u64; 20],
+            ..valid()
+        };
+        let rows = Rows::check(&output, &descriptor).unwrap();
+        let row = rows.each().next().unwrap();
+        let kept = |value: &Value<'_>| if let Value::Text(text) = value { text.len() } else { 0 };
+        assert!(row.truncated);
+        assert_eq!(row.attributes.iter().map(|(_, value)| kept(value)).sum::<usize>(), MAX_EXCHANGE_TEXT);
+        assert_eq!(kept(&row.attributes[7].1), MAX_TEXT);
+    }
+
+    #[test]
     fn an_output_that_does_not_add_up_is_refused() {
         let descriptor = descriptor();
         let check = |what: &str, change: &dyn Fn(&mut contract::Output)| {
@@ -339,7 +387,7 @@ mod tests {
             output.attribute_values = vec![0, 2];
             assert!(Rows::check(&output, &descriptor).is_ok());
             change(&mut output);
-            let error = Rows::check(&output, &descriptor).unwrap_err();
+            let error = Rows::check(&output, &descriptor).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         };
         check("exchanges differ", &|output| output.times.truncate(3));
@@ -354,5 +402,7 @@ mod tests {
         check("no exchange", &|output| output.text.push(b'x'));
         check("demands differ", &|output| output.demand_positions.clear());
         check("unknown demand", &|output| output.demand_kinds = vec![3]);
+        check("more than 128 attributes", &|output| output.attribute_counts = vec![129]);
+        check("demands", &|output| output.demand_connections = vec![3; MAX_DEMANDS + 1]);
     }
 }

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimitsBuilder, Trap,
+    UpdateDeadline,
+};
 
 use super::batch::Batch;
 use super::bindings::podtap::decoder::host::{Host, Level};
@@ -15,6 +18,7 @@ use super::bindings::{Plugin as Guest, PluginPre};
 use super::cache::Cache;
 use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
+use super::log_gate::{LogGate, LogGates, Verdict as LogVerdict};
 use super::memory::Memory;
 use super::packed::{ComponentFile, FileError};
 use crate::config::{Digest, Plugins};
@@ -23,14 +27,22 @@ use crate::config::{Digest, Plugins};
 /// with it, so that a plugin is not blamed for the pause; nor is it when other threads had the CPU (see [`overdue`]).
 const TICK: Duration = Duration::from_millis(5);
 
-/// Bytes that lists in one returned value may take in the host, however a plugin overlaps them in its memory.
+/// Bytes that lists in one returned value may take in the host, all text included, however a plugin overlaps them in its
+/// memory.
 const MAX_RETURNED_BYTES: usize = 32 << 20;
 
 /// Instances that exist at once.
-const MAX_INSTANCES: u32 = 256;
+pub const MAX_INSTANCES: u32 = 256;
 
-/// Log lines that one call may write, and bytes of each.
-const MAX_LOG_LINES: u32 = 8;
+/// Core instances and tables of one instance, of which the pool holds as many for each. What the Rust toolchain and
+/// wit-component make has three and two.
+const MAX_CORE_INSTANCES: u32 = 4;
+const MAX_TABLES: u32 = 4;
+
+/// Elements of one table: functions that may be called through a pointer, of which a decoder has some hundred.
+const MAX_TABLE_ELEMENTS: usize = 10_000;
+
+/// Bytes of one log line.
 const MAX_LOG_BYTES: usize = 512;
 
 /// What an instance may use.
@@ -132,9 +144,12 @@ pub enum Failure {
     /// The deadline passed.
     #[error("ran past its deadline")]
     Deadline,
-    /// It wanted more memory than the cap.
+    /// It wanted more memory, or larger tables, than the cap.
     #[error("wanted more memory than it may have")]
     Memory,
+    /// It returned more than podtap takes.
+    #[error("returned too much: {0}")]
+    TooMuch(&'static str),
     /// What it returned does not add up.
     #[error("returned what the contract does not allow: {0}")]
     Output(&'static str),
@@ -146,6 +161,7 @@ pub struct Runtime {
     linker: Linker<State>,
     limits: Limits,
     cache: Cache,
+    logs: LogGates,
     stop: Arc<AtomicBool>,
 }
 
@@ -163,9 +179,12 @@ impl Runtime {
     pub fn new(limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(MAX_INSTANCES)
-            .total_core_instances(MAX_INSTANCES * 4)
+            .total_core_instances(MAX_INSTANCES * MAX_CORE_INSTANCES)
+            .max_core_instances_per_component(MAX_CORE_INSTANCES)
             .total_memories(MAX_INSTANCES)
-            .total_tables(MAX_INSTANCES * 4)
+            .total_tables(MAX_INSTANCES * MAX_TABLES)
+            .max_tables_per_component(MAX_TABLES)
+            .table_elements(MAX_TABLE_ELEMENTS)
             .max_memory_size(limits.memory_bytes)
             .max_memories_per_component(1)
             .max_unused_warm_slots(4);
@@ -187,7 +206,7 @@ impl Runtime {
                 engine.increment_epoch();
             }
         })?;
-        Ok(Runtime { engine, linker, limits, cache, stop })
+        Ok(Runtime { engine, linker, limits, cache, logs: LogGates::default(), stop })
     }
 
     /// Compiles the component of a file, checks it and asks it what it is.
@@ -219,6 +238,11 @@ impl Runtime {
         let (path, config) = (path.clone(), "{}".to_owned());
         let memory_bytes = instance.memory_bytes();
         Ok(Plugin { path, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
+    }
+
+    /// Lines of plugins that were kept out of the log, since the start.
+    pub fn log_lines_dropped(&self) -> u64 {
+        self.logs.dropped()
     }
 
     /// A fresh, configured instance of a plugin.
@@ -274,11 +298,17 @@ pub struct Instance {
 
 impl Instance {
     fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
-        let memory = Memory::capped(runtime.limits.memory_bytes);
-        let mut store = Store::new(
-            &runtime.engine,
-            State { memory, log_lines_left: 0, name: name.to_owned(), cpu_at_half_time: None },
-        );
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(runtime.limits.memory_bytes)
+            .memories(1)
+            .table_elements(MAX_TABLE_ELEMENTS)
+            .tables(MAX_TABLES as usize)
+            .instances(MAX_CORE_INSTANCES as usize)
+            .trap_on_grow_failure(true)
+            .build();
+        let memory = Memory::new(limits);
+        let state = State { memory, log: runtime.logs.of(name), name: name.to_owned(), cpu_at_half_time: None };
+        let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(MAX_RETURNED_BYTES);
         // Half the time, twice: see `overdue`. A deadline of n ticks may end after n - 1.
@@ -338,22 +368,20 @@ impl Instance {
         take: impl FnOnce(super::Rows<'_>) -> R,
     ) -> Result<R, Failure> {
         let output = self.feed_unchecked(batch)?;
-        let rows = super::Rows::check(&output, descriptor).map_err(Failure::Output)?;
+        let rows = super::Rows::check(&output, descriptor)?;
         Ok(take(rows))
     }
 
     fn prepare(&mut self) {
         self.store.set_epoch_deadline(self.ticks);
-        let state = self.store.data_mut();
-        state.log_lines_left = MAX_LOG_LINES;
-        state.cpu_at_half_time = None;
+        self.store.data_mut().cpu_at_half_time = None;
     }
 }
 
 /// What the host keeps for an instance.
 struct State {
     memory: Memory,
-    log_lines_left: u32,
+    log: Arc<LogGate>,
     /// Who writes log lines.
     name: String,
     /// CPU time of this thread when half of the running call's time was over.
@@ -381,10 +409,14 @@ fn thread_cpu_time() -> Duration {
 
 impl Host for State {
     fn log(&mut self, level: Level, message: wasmtime::component::__internal::String) {
-        if self.log_lines_left == 0 {
-            return;
+        match self.log.line(Instant::now()) {
+            LogVerdict::Write => {}
+            LogVerdict::DropFirst => {
+                tracing::warn!(plugin = self.name, "writes so many log lines that some are dropped, and counted");
+                return;
+            }
+            LogVerdict::Drop => return,
         }
-        self.log_lines_left -= 1;
         let message = &message[..message.floor_char_boundary(MAX_LOG_BYTES)];
         let (plugin, message) = (&self.name, message.escape_debug());
         match level {
@@ -402,9 +434,16 @@ fn failure(error: wasmtime::Error) -> Failure {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => Failure::Deadline,
         Some(trap) => Failure::Trap(trap.to_string()),
-        // StoreLimits traps with an error of its own when memory may not grow.
-        None if format!("{error:?}").contains("forcing trap when growing memory") => Failure::Memory,
-        None => Failure::Trap(one_line(&error)),
+        // These have no type of their own.
+        None => match format!("{error:?}") {
+            // StoreLimits, where memory or a table may not grow, and where it cannot.
+            text if text.contains("forcing trap when growing") => Failure::Memory,
+            text if text.contains("growth failure to be a trap") => Failure::Memory,
+            text if text.contains("fuel allocated for hostcalls has been exhausted") => {
+                Failure::TooMuch("lists of more than 32 MiB")
+            }
+            _ => Failure::Trap(one_line(&error)),
+        },
     }
 }
 

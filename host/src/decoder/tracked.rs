@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use podtap_stream::{Closed, Connection, ConnectionId, Endpoint, OpenedBy, Side};
 
+use super::batch::Place;
 use crate::event::ConnectionIdentity;
 
 /// A connection between its first payload and the report of its last exchange.
@@ -20,6 +21,10 @@ pub struct Tracked {
     pub midstream: bool,
     /// Capture time of the first packet, ns since epoch.
     pub start_ns: u64,
+    /// The engine has told its end.
+    pub(super) over: bool,
+    /// Who has its place since its plugin handed it over.
+    pub(super) successor: Option<u32>,
     shared: Rc<Shared>,
     identity: Option<Box<ConnectionIdentity>>,
 }
@@ -30,6 +35,8 @@ struct Shared {
     /// Number of the next exchange.
     next_exchange: Cell<u32>,
     claim: Cell<Option<Claim>>,
+    /// Times that it was handed over.
+    hand_overs: Cell<u32>,
     /// Where someone asks for it.
     end: RefCell<Option<Box<Ended>>>,
 }
@@ -37,7 +44,7 @@ struct Shared {
 /// The plugin that took a connection last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
-    pub(super) slot: usize,
+    pub(super) plugin: usize,
     /// Index into its protocols, where one is known.
     pub(super) protocol: Option<usize>,
 }
@@ -68,10 +75,10 @@ impl Ended {
 pub(super) enum State {
     /// Nobody has claimed it yet.
     Detecting(Option<Box<Detecting>>),
-    /// Its payload goes to the plugin of this slot, which was told of it (`opened`) or will be.
-    Decoding { slot: usize, opened: bool },
-    /// Of no interest.
-    Ignored,
+    /// Its payload goes to the instance of this lane, which was told of it (`opened`) or will be.
+    Decoding { lane: usize, opened: bool },
+    /// Of no interest; or failed, where its plugin did.
+    Ignored { failed: bool },
 }
 
 /// What waits for a verdict.
@@ -83,7 +90,7 @@ pub(super) struct Detecting {
     pub(super) pieces: Vec<(Side, u64, u64, usize)>,
     /// Position and time of the end of each side.
     pub(super) ends: [Option<(u64, u64)>; 2],
-    /// Bit n: the plugin of slot n said no.
+    /// Bit n: plugin n said no.
     pub(super) refused: u64,
     /// Times that detection began anew on a connection seen from its middle.
     pub(super) attempts: u32,
@@ -100,6 +107,8 @@ impl Tracked {
             state: State::Detecting(None),
             midstream: !handshake,
             start_ns: connection.start_ns,
+            over: false,
+            successor: None,
             shared: Rc::default(),
             identity: None,
         }
@@ -107,12 +116,20 @@ impl Tracked {
 
     /// The connection as a new one behind a change of protocol.
     pub(super) fn handed_over(&self) -> Tracked {
+        self.shared.hand_overs.set(self.shared.hand_overs.get().saturating_add(1));
         Tracked {
             state: State::Detecting(None),
+            over: false,
+            successor: None,
             identity: self.identity.clone(),
             shared: Rc::clone(&self.shared),
             ..*self
         }
+    }
+
+    /// Times that it was handed over.
+    pub(super) fn hand_overs(&self) -> u32 {
+        self.shared.hand_overs.get()
     }
 
     /// The number of an exchange that is being reported, from 0.
@@ -135,7 +152,7 @@ impl Tracked {
 
     /// Its end, where it was noted and this is the last that was left of the connection.
     pub(super) fn into_ended(self) -> Option<Ended> {
-        let Shared { next_exchange, claim, end } = Rc::into_inner(self.shared)?;
+        let Shared { next_exchange, claim, end, .. } = Rc::into_inner(self.shared)?;
         let claim = claim.get();
         end.into_inner().map(|end| Ended { exchanges: claim.map(|_| next_exchange.get()), claim, ..*end })
     }
@@ -168,8 +185,18 @@ impl Tracked {
         if of_server == (self.client == Some(Side::B)) { Side::A } else { Side::B }
     }
 
-    pub(super) fn is_server(&self, side: Side) -> bool {
-        self.client.is_some_and(|client| client != side)
+    /// Where and when something happened, as a batch has it.
+    pub(super) fn place(&self, id: u32, side: Side, time_ns: u64, position: u64) -> Place {
+        self.places(id)(side, time_ns, position)
+    }
+
+    /// As [`Tracked::place`], for several.
+    pub(super) fn places(&self, id: u32) -> impl Fn(Side, u64, u64) -> Place + use<> {
+        let client = self.client;
+        move |side, time_ns, position| {
+            let from_server = client.is_some_and(|client| client != side);
+            Place { connection: id, from_server, time_ns, position }
+        }
     }
 }
 
@@ -194,15 +221,21 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn insert(&mut self, tracked: Tracked) -> u32 {
         let index = tracked.stream.index as usize;
+        let id = self.insert_apart(tracked);
+        if self.by_stream_index.len() <= index {
+            self.by_stream_index.resize(index + 1, u32::MAX);
+        }
+        self.by_stream_index[index] = id;
+        id
+    }
+
+    /// As [`Table::insert`], for a connection of which the engine will not speak.
+    pub(super) fn insert_apart(&mut self, tracked: Tracked) -> u32 {
         let id = self.free.pop().unwrap_or(self.slots.len() as u32);
         match self.slots.get_mut(id as usize) {
             Some(slot) => *slot = Some(tracked),
             None => self.slots.push(Some(tracked)),
         }
-        if self.by_stream_index.len() <= index {
-            self.by_stream_index.resize(index + 1, u32::MAX);
-        }
-        self.by_stream_index[index] = id;
         id
     }
 
@@ -224,6 +257,11 @@ impl Table {
         let tracked = self.slots.get_mut(id as usize)?.take()?;
         self.free.push(id);
         Some(tracked)
+    }
+
+    /// Each id with its state.
+    pub(super) fn states(&self) -> impl Iterator<Item = (u32, &State)> {
+        (0..).zip(&self.slots).filter_map(|(id, tracked)| Some((id, &tracked.as_ref()?.state)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {

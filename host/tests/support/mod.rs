@@ -2,15 +2,23 @@
 
 #![allow(dead_code)]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
 /// A pcap file with TCP connections between 192.0.2.1 and 192.0.2.2, raw IP, a packet a millisecond.
 #[derive(Clone, Default)]
 pub(crate) struct Capture {
-    packets: Vec<Vec<u8>>,
+    /// Each with its time, ms.
+    packets: Vec<(u32, Vec<u8>)>,
+    /// Time of the next packet.
+    now_ms: u32,
+    /// Where conversations go on.
+    next: HashMap<(u16, u16), (u32, u32)>,
 }
 
 /// One of its connections, with the sequence numbers of both sides.
@@ -27,19 +35,34 @@ const ACK: u8 = 16;
 impl Capture {
     /// A connection with its handshake.
     pub(crate) fn connection(&mut self, client: u16, server: u16) -> Conversation<'_> {
-        let mut conversation = Conversation { capture: self, ports: (client, server), next: (1000, 5000) };
+        self.on(client, server, true)
+    }
+
+    /// A new connection, or one that goes on.
+    pub(crate) fn on(&mut self, client: u16, server: u16, opens: bool) -> Conversation<'_> {
+        let ports = (client, server);
+        if !opens {
+            let next = self.next.get(&ports).copied().unwrap_or((1000, 5000));
+            return Conversation { capture: self, ports, next };
+        }
+        let mut conversation = Conversation { capture: self, ports, next: (1000, 5000) };
         conversation.segment(true, SYN, b"");
         conversation.segment(false, SYN | ACK, b"");
         conversation.segment(true, ACK, b"");
         conversation
     }
 
+    /// Nothing happens for a while.
+    pub(crate) fn pause(&mut self, ms: u32) {
+        self.now_ms += ms;
+    }
+
     /// The file, of a link type (101: raw IP).
     pub(crate) fn file(&self, link_type: u32) -> Vec<u8> {
         let mut file: Vec<u8> =
             [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, link_type].into_iter().flat_map(u32::to_le_bytes).collect();
-        for (number, packet) in self.packets.iter().enumerate() {
-            let (ms, length) = (number as u32, packet.len() as u32);
+        for (ms, packet) in &self.packets {
+            let length = packet.len() as u32;
             let header = [1_700_000_000 + ms / 1000, ms % 1000 * 1000, length, length];
             file.extend(header.into_iter().flat_map(u32::to_le_bytes));
             file.extend(packet);
@@ -81,10 +104,12 @@ impl Conversation<'_> {
         packet.extend(if flags & ACK == 0 { 0 } else { acknowledged }.to_be_bytes());
         packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         packet.extend(payload);
-        self.capture.packets.push(packet);
+        self.capture.packets.push((self.capture.now_ms, packet));
+        self.capture.now_ms += 1;
         let sent = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
         let side = if from_client { &mut self.next.0 } else { &mut self.next.1 };
         *side = side.wrapping_add(sent);
+        self.capture.next.insert(self.ports, self.next);
     }
 }
 
@@ -96,12 +121,23 @@ pub(crate) struct Run {
     pub(crate) stdout: String,
     /// Standard error.
     pub(crate) stderr: String,
+    /// CPU time, user and system, but for the last milliseconds.
+    pub(crate) cpu: Duration,
+    /// The most memory it had at once, bytes, but for the last milliseconds.
+    pub(crate) memory_bytes: u64,
 }
 
 impl Run {
     /// The exchanges, of `--output json`.
     pub(crate) fn exchanges(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is a JSON object")).collect()
+    }
+
+    /// A count of the summary, by the words that stand behind it; 0 where it is not there.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let counts = self.stderr.lines().filter_map(|line| line.trim().split_once("  "));
+        let mut named = counts.filter(|(_, words)| words.split(" (").next().is_some_and(|words| words.trim() == name));
+        named.find_map(|(number, _)| number.parse().ok()).unwrap_or(0)
     }
 
     /// The lines that say what went wrong.
@@ -143,13 +179,43 @@ pub(crate) fn podtap_reading(arguments: &[&str], input: &[u8]) -> Run {
         // podtap may end before it has read everything.
         let _ = stdin.write_all(&input);
     });
+    let (id, (done, ended)) = (child.id(), mpsc::channel::<()>());
+    let watch = std::thread::spawn(move || {
+        let mut most = (Duration::ZERO, 0);
+        while ended.recv_timeout(Duration::from_millis(2)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            most = used(id).unwrap_or(most);
+        }
+        most
+    });
     let output = child.wait_with_output().expect("podtap ends");
+    drop(done);
+    let (cpu, memory_bytes) = watch.join().expect("the watch does not panic");
     writer.join().expect("the writer does not panic");
     Run {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("output is UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
+        cpu,
+        memory_bytes,
     }
+}
+
+/// CPU time and peak memory of a process; none where it is gone.
+fn used(id: u32) -> Option<(Duration, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name in parentheses may hold blanks; utime and stime are the 12th and 13th field behind it, in 1/100 s.
+    let ticks: u64 = stat
+        .rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Some((Duration::from_millis(ticks * 10), kib * 1024))
 }
 
 /// The folder of this name beside podtap's executable.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use podtap_stream::{Chunk, Side};
 
 use super::Dispatcher;
+use super::counters::Undetected;
 use crate::decoder::Verdict;
 use crate::decoder::batch::Entry;
 use crate::decoder::tracked::{Claim, Detecting, State, Tracked, index};
@@ -21,21 +22,26 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 impl Dispatcher<'_> {
     /// Payload of a connection that nobody has claimed.
     pub(super) fn detect(&mut self, id: u32, side: Side, chunk: Chunk<'_>) {
-        let Some(tracked) = self.table.get_mut(id) else { return };
-        let State::Detecting(waiting) = &mut tracked.state else { return };
-        if let Some((slot, client)) = by_port(&self.ports, tracked.client, [tracked.a.port, tracked.b.port]) {
+        let Some(tracked) = self.table.get_mut(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
+        // What the plugin of the port handed over is of another protocol.
+        let of_port = match tracked.hand_overs() {
+            0 => by_port(&self.ports, tracked.client, [tracked.a.port, tracked.b.port]),
+            _ => None,
+        };
+        if let Some((plugin, client)) = of_port {
             tracked.client = Some(client);
-            return self.assign(id, slot, side, chunk);
+            return self.assign_by_port(id, plugin, side, chunk);
         }
+        let State::Detecting(waiting) = &mut tracked.state else { return };
         // The common way: the first piece decides, nothing is kept.
         let Some(waiting) = waiting else {
             let mut refused = 0;
             return match self.ask(id, side, chunk.bytes, &mut refused) {
-                Answer::Yes { slot, client } => {
+                Answer::Yes { plugin, client } => {
                     if let Some(tracked) = self.table.get_mut(id) {
                         tracked.client = Some(client);
                     }
-                    self.assign(id, slot, side, chunk);
+                    self.assign(id, plugin, side, chunk);
                 }
                 answer => {
                     if let Some(Tracked { state: State::Detecting(waiting), .. }) = self.table.get_mut(id) {
@@ -55,24 +61,70 @@ impl Dispatcher<'_> {
         if let Some(Tracked { state: State::Detecting(Some(waiting)), client, .. }) = self.table.get_mut(id) {
             waiting.heads[index(side)] = head;
             waiting.refused = refused;
-            if let Answer::Yes { slot, client: found } = answer {
+            if let Answer::Yes { plugin, client: found } = answer {
                 *client = Some(found);
-                return self.assign_waiting(id, slot);
+                return self.assign_waiting(id, plugin);
             }
         }
         self.undecided(id, side, &answer);
     }
 
-    /// Asks the plugins that have not refused yet, those with the port first.
+    /// By configuration it belongs to a plugin, which may be set aside.
+    fn assign_by_port(&mut self, id: u32, plugin: usize, side: Side, chunk: Chunk<'_>) {
+        if !self.in_use(plugin) {
+            self.counters.bytes_failed += chunk.bytes.len() as u64;
+            self.counters.connections_quarantined += 1;
+            self.drop_waiting(id);
+            return self.fail(id);
+        }
+        match self.table.get_mut(id).map(|tracked| &mut tracked.state) {
+            // A side has ended already, without payload.
+            Some(State::Detecting(Some(waiting))) => {
+                waiting.keep(side, chunk);
+                self.waiting_bytes += chunk.bytes.len();
+                self.assign_waiting(id, plugin);
+            }
+            _ => self.assign(id, plugin, side, chunk),
+        }
+    }
+
+    /// Asks the plugins that have not refused yet: that of the server first, then those with the port.
     fn ask(&mut self, id: u32, side: Side, head: &[u8], refused: &mut u64) -> Answer {
-        let Some(tracked) = self.table.get(id) else { return Answer::No };
+        let Some(tracked) = self.table.get(id) else { return Answer::No { quarantined: false } };
         let (known, ports) = (tracked.client, [tracked.a.port, tracked.b.port]);
         let other = if side == Side::A { Side::B } else { Side::A };
-        let mut more = false;
+        let (mut more, mut quarantined, mut asked) = (false, false, None);
+        // What the plugin of a server handed over is of another protocol.
+        let hint = if tracked.hand_overs() == 0 { self.servers.hint(tracked, self.now_ns) } else { None };
+        // In the middle of a message its own plugin says no, too.
+        let may_be_wrong = (!tracked.midstream).then(|| tracked.server());
+        if let Some((plugin, client)) = hint
+            && *refused & (1 << plugin) == 0
+        {
+            match self.probe(plugin, client != side, head) {
+                Verdict::Yes => {
+                    self.counters.connections_of_known_servers += 1;
+                    return Answer::Yes { plugin, client };
+                }
+                Verdict::NeedMore => more = true,
+                Verdict::No => {
+                    if let Some(server) = may_be_wrong {
+                        self.servers.forget(server);
+                    }
+                    // Where the client is known there is no other direction to ask about.
+                    *refused |= u64::from(known.is_some()) << plugin;
+                }
+            }
+            asked = known.and(Some(plugin));
+        }
         for usual in [true, false] {
-            for slot in 0..self.slots.len() {
-                let descriptor = &self.slots[slot].plugin.descriptor;
-                if *refused & (1 << slot) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
+            for plugin in (0..self.plugins.len()).filter(|plugin| asked != Some(*plugin)) {
+                let descriptor = &self.plugins[plugin].plugin.descriptor;
+                if *refused & (1 << plugin) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
+                    continue;
+                }
+                if !self.in_use(plugin) {
+                    quarantined = true;
                     continue;
                 }
                 let directions: &[(bool, Side)] = match known {
@@ -82,29 +134,34 @@ impl Dispatcher<'_> {
                 };
                 let mut refuses = true;
                 for &(from_server, client) in directions {
-                    match self.probe(slot, from_server, head) {
-                        Verdict::Yes => return Answer::Yes { slot, client },
+                    match self.probe(plugin, from_server, head) {
+                        Verdict::Yes => return Answer::Yes { plugin, client },
                         Verdict::NeedMore => refuses = false,
                         Verdict::No => {}
                     }
                 }
                 if refuses {
-                    *refused |= 1 << slot;
+                    *refused |= 1 << plugin;
                 } else {
                     more = true;
                 }
             }
         }
-        if more { Answer::NeedMore } else { Answer::No }
+        if more { Answer::NeedMore } else { Answer::No { quarantined } }
     }
 
-    fn probe(&mut self, slot: usize, from_server: bool, head: &[u8]) -> Verdict {
-        let Some(instance) = &mut self.slots[slot].instance else { return Verdict::No };
+    fn probe(&mut self, plugin: usize, from_server: bool, head: &[u8]) -> Verdict {
+        if !self.in_use(plugin) {
+            return Verdict::No;
+        }
+        let Some(&lane) = self.plugins[plugin].lanes.first() else { return Verdict::No };
+        let Some(instance) = self.lanes.get_mut(lane).and_then(|lane| lane.instance.as_mut()) else {
+            return Verdict::No;
+        };
         match instance.probe(from_server, head) {
             Ok(verdict) => verdict,
             Err(failure) => {
-                self.replace(slot, &failure);
-                self.tell_anew(slot);
+                self.replace(lane, &failure);
                 Verdict::No
             }
         }
@@ -116,52 +173,61 @@ impl Dispatcher<'_> {
         let midstream = tracked.midstream;
         let State::Detecting(Some(waiting)) = &mut tracked.state else { return };
         let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes;
-        let wait = matches!(answer, Answer::NeedMore) && !too_long && self.waiting_bytes <= MAX_WAITING_BYTES;
-        if wait {
-            return;
-        }
+        let why = match answer {
+            Answer::NeedMore if too_long => Undetected::HeadTooLong,
+            Answer::NeedMore if self.waiting_bytes > MAX_WAITING_BYTES => Undetected::NoRoomToWait,
+            Answer::No { quarantined: true } => Undetected::DecoderQuarantined,
+            Answer::No { .. } => Undetected::RefusedByAll,
+            Answer::NeedMore | Answer::Yes { .. } => return,
+        };
         if midstream && waiting.attempts < MIDSTREAM_ATTEMPTS {
             return self.drop_waiting(id);
         }
-        self.counters.connections_undetected += 1;
+        self.counters.undetected(why);
         self.ignore(id);
     }
 
     /// The connection belongs to a plugin, which gets the piece that decided it.
-    fn assign(&mut self, id: u32, slot: usize, side: Side, chunk: Chunk<'_>) {
-        self.counters.connections_detected += 1;
-        let claim = self.claim_of(slot);
-        if let Some(tracked) = self.table.get_mut(id) {
-            tracked.state = State::Decoding { slot, opened: false };
-            tracked.note_claim(claim);
-        }
-        self.push(id, slot, side, chunk.time_ns, chunk.position, Entry::Data(chunk.bytes));
+    fn assign(&mut self, id: u32, plugin: usize, side: Side, chunk: Chunk<'_>) {
+        let Some(lane) = self.claim(id, plugin) else { return self.unknown(Entry::Data(chunk.bytes)) };
+        let Some(tracked) = self.table.get_mut(id) else { return self.unknown(Entry::Data(chunk.bytes)) };
+        tracked.state = State::Decoding { lane, opened: false };
+        let place = tracked.place(id, side, chunk.time_ns, chunk.position);
+        self.push(lane, place, Entry::Data(chunk.bytes));
     }
 
-    /// Which of several protocols it is, the exchanges will say.
-    fn claim_of(&self, slot: usize) -> Claim {
-        let only = self.slots[slot].plugin.descriptor.protocols.len() == 1;
-        Claim { slot, protocol: only.then_some(0) }
+    /// Notes whose the connection is, and gives the lane that takes it.
+    fn claim(&mut self, id: u32, plugin: usize) -> Option<usize> {
+        let number = self.lane_with_room(plugin)?;
+        self.lanes.get_mut(number)?.connections += 1;
+        self.counters.connections_detected += 1;
+        // Which of several protocols it is, the exchanges will say.
+        let only = self.plugins[plugin].plugin.descriptor.protocols.len() == 1;
+        let tracked = self.table.get(id)?;
+        tracked.note_claim(Claim { plugin, protocol: only.then_some(0) });
+        if !tracked.midstream && tracked.hand_overs() == 0 {
+            self.servers.learn(tracked.server(), plugin, self.now_ns);
+        }
+        Some(number)
     }
 
     /// The connection belongs to a plugin, which gets all that was kept.
-    fn assign_waiting(&mut self, id: u32, slot: usize) {
-        let claim = self.claim_of(slot);
+    fn assign_waiting(&mut self, id: u32, plugin: usize) {
+        let Some(lane) = self.claim(id, plugin) else { return };
         let Some(tracked) = self.table.get_mut(id) else { return };
-        tracked.note_claim(claim);
-        let state = std::mem::replace(&mut tracked.state, State::Decoding { slot, opened: false });
+        let state = std::mem::replace(&mut tracked.state, State::Decoding { lane, opened: false });
         let State::Detecting(Some(waiting)) = state else { return };
-        self.counters.connections_detected += 1;
         self.waiting_bytes -= waiting.bytes();
+        let places = tracked.places(id);
         let mut rest = [waiting.heads[0].as_slice(), waiting.heads[1].as_slice()];
         for &(side, time_ns, position, length) in &waiting.pieces {
             let Some((bytes, after)) = rest[index(side)].split_at_checked(length) else { break };
             rest[index(side)] = after;
-            self.push(id, slot, side, time_ns, position, Entry::Data(bytes));
+            self.push(lane, places(side, time_ns, position), Entry::Data(bytes));
         }
         for side in [Side::A, Side::B] {
             if let Some((position, time_ns)) = waiting.ends[index(side)] {
-                self.push(id, slot, side, time_ns, position, Entry::End);
+                self.push(lane, places(side, time_ns, position), Entry::End);
             }
         }
     }
@@ -178,21 +244,27 @@ impl Dispatcher<'_> {
 }
 
 enum Answer {
-    Yes { slot: usize, client: Side },
-    No,
+    Yes {
+        plugin: usize,
+        client: Side,
+    },
+    /// Of all that were asked; one that is set aside was not.
+    No {
+        quarantined: bool,
+    },
     NeedMore,
 }
 
-/// The slot that a server port belongs to by configuration, and the client's side.
+/// The plugin that a server port belongs to by configuration, and the client's side.
 fn by_port(ports: &BTreeMap<u16, usize>, client: Option<Side>, [a, b]: [u16; 2]) -> Option<(usize, Side)> {
     match client {
         _ if ports.is_empty() => None,
-        Some(Side::A) => ports.get(&b).map(|&slot| (slot, Side::A)),
-        Some(Side::B) => ports.get(&a).map(|&slot| (slot, Side::B)),
+        Some(Side::A) => ports.get(&b).map(|&plugin| (plugin, Side::A)),
+        Some(Side::B) => ports.get(&a).map(|&plugin| (plugin, Side::B)),
         // Who listens on a configured port is the server; if both do, nobody knows.
         None => match (ports.get(&a), ports.get(&b)) {
-            (None, Some(&slot)) => Some((slot, Side::A)),
-            (Some(&slot), None) => Some((slot, Side::B)),
+            (None, Some(&plugin)) => Some((plugin, Side::A)),
+            (Some(&plugin), None) => Some((plugin, Side::B)),
             _ => None,
         },
     }
@@ -202,6 +274,11 @@ impl Detecting {
     fn keep(&mut self, side: Side, chunk: Chunk<'_>) {
         self.heads[index(side)].extend_from_slice(chunk.bytes);
         self.pieces.push((side, chunk.time_ns, chunk.position, chunk.bytes.len()));
+    }
+
+    /// Payload came, though it may have been dropped since.
+    pub(super) fn had_payload(&self) -> bool {
+        self.attempts > 0 || self.bytes() > 0
     }
 
     fn bytes(&self) -> usize {

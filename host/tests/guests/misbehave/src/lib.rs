@@ -1,6 +1,13 @@
 //! A decoder that does on demand what a decoder must not do: each line of the client is an order, each line of the
 //! server's an answer. Tests show with it that podtap holds.
 
+mod twist;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+pub use twist::Twisted;
+
 use podtap_sdk::{Break, Connection, Decoder, Descriptor, Exchanges, Outcome, Stream, Tasks, Verdict};
 
 podtap_sdk::fields! {
@@ -24,13 +31,18 @@ impl Decoder for Misbehave {
     };
 
     fn configure(config: &str) -> Result<Misbehave, String> {
-        if config == "{}" { Ok(Misbehave) } else { Err("it has no key `mood`".into()) }
+        match config {
+            "{}" => Ok(Misbehave),
+            r#"{"panic":true}"# => panic!("a panic in configure"),
+            _ => Err("it has no key `mood`".into()),
+        }
     }
 
     fn probe(&self, _from_server: bool, head: &[u8]) -> Verdict {
         match head {
             [b'!', ..] => panic!("a panic in probe"),
             [b'>', ..] => Verdict::Yes,
+            [b'?', ..] => Verdict::NeedMore,
             _ => Verdict::No,
         }
     }
@@ -41,20 +53,42 @@ impl Decoder for Misbehave {
     }
 }
 
-podtap_sdk::export!(Misbehave);
+#[cfg(target_arch = "wasm32")]
+podtap_sdk::bindings::export_component!(Twisted with_types_in podtap_sdk::bindings);
+
+/// Panics when its connection is over, once it was told to.
+#[derive(Default)]
+struct Grudge(Cell<bool>);
+
+impl Drop for Grudge {
+    fn drop(&mut self) {
+        assert!(!self.0.get(), "a panic at the end");
+    }
+}
 
 async fn orders(mut client: Stream, exchanges: Exchanges<()>) -> Result<(), Break> {
+    let grudge = Rc::<Grudge>::default();
     loop {
         client.message().await?;
+        let mut again = false;
         let order = |line: &[u8]| {
             exchanges.request(|exchange| {
                 exchange.describe(b"order", line.trim_ascii(), b"");
-                exchange.set(ORDER, line.trim_ascii());
+                match line.trim_ascii() {
+                    b"> long" => exchange.set(ORDER, vec![b'x'; 100_000].as_slice()),
+                    order => exchange.set(ORDER, order),
+                }
             });
+            grudge.0.set(grudge.0.get() || line.trim_ascii() == b"> at the end");
+            again = line.trim_ascii() == b"> again";
             obey(line.trim_ascii());
         };
         client.until(b"\n", 1024, order).await?;
         exchanges.request_end(&client, |_| ());
+        if again {
+            client.hand_over();
+            return Ok(());
+        }
     }
 }
 
@@ -92,6 +126,6 @@ fn obey(order: &[u8]) {
                 podtap_sdk::log(podtap_sdk::Level::Warn, "a line\nthat \u{1b}[31mgoes on");
             }
         }
-        _ => {}
+        order => twist::order(order),
     }
 }
