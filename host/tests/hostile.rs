@@ -5,6 +5,9 @@ mod support;
 
 use std::time::Duration;
 
+use podtap::config::{ByteSize, Config, HumanDuration, OutputFormat};
+use podtap::pipeline::{Decoders, Replay, replay_with};
+use podtap::publish::{Colour, Outputs};
 use support::{Capture, Run, podtap};
 
 /// What podtap may take, with a decoder that uses all it can: its memory cap, and what it may return, twice.
@@ -313,5 +316,106 @@ fn a_failure_in_probe() {
         let run = check_raw(&[("(; probe ;)", harm)]);
         assert_eq!(run.code, Some(0), "{}", run.stderr);
         assert!(run.count(loss) > 0, "{}", run.stderr);
+    }
+}
+
+/// Orders that a random conversation is made of; what ends at a deadline is rare, for it takes long.
+const ORDERS: [&[u8]; 24] = [
+    b"> a",
+    b"> b",
+    b"> c",
+    b"> again",
+    b"> again",
+    b"> again\n> d",
+    b"> panic",
+    b"> at the end",
+    b"> count down",
+    b"> flood",
+    b"> giant",
+    b"> long",
+    b"> foreign",
+    b"> nobody",
+    b"> columns",
+    b"> undecoded",
+    b"> demand foreign",
+    b"> skip",
+    b"> demands",
+    b"> \xff",
+    b"! panic in probe",
+    b"?",
+    b"nonsense",
+    b"GET /up HTTP/1.1\r\nUpgrade: misbehave\r\n\r\n> e",
+];
+
+/// What the random conversations must lead to, to be worth anything.
+const EXERCISED: [&str; 9] = [
+    "connections_blamed",
+    "connections_of_quarantined_decoders",
+    "decoder_demands_ignored",
+    "decoder_invalid_outputs",
+    "decoder_oversized_outputs",
+    "decoder_traps",
+    "decoders_quarantined",
+    "payload_bytes_in_failed_calls",
+    "undetected_decoder_quarantined",
+];
+
+/// Every packet and byte is in one place, whatever happens between connections that are decoded side by side.
+#[test]
+fn whatever_decoders_do_the_counts_add_up() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % below
+    };
+    let mut config = Config::default();
+    config.plugins.directories = vec![support::plugins("test-plugins")];
+    config.output.format = Some(OutputFormat::Json);
+    config.output.file = Some("/dev/null".into());
+    config.decoder.call_timeout = HumanDuration(Duration::from_millis(500));
+    let decoders = Decoders::load(&config).expect("plugins are built: `cargo xtask plugins`");
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = std::collections::BTreeMap::<&str, u64>::new();
+    for round in 0..60 {
+        let mut capture = Capture::default();
+        let connections = 1 + random(8);
+        for step in 0..random(60) {
+            let port = 1000 + random(connections) as u16;
+            let server = [7, 80][usize::from(port).wrapping_mul(7) % 2];
+            let mut conversation = capture.on(port, server, step < connections);
+            match random(12) {
+                0 => conversation.close(),
+                1 => drop(conversation.server("HTTP/1.1 101 Yes\r\n\r\n> f\n")),
+                2..5 => drop(conversation.server("z\n")),
+                _ => drop(conversation.client([ORDERS[random(ORDERS.len())], b"\n"].concat())),
+            }
+            if random(20) == 0 {
+                capture.pause(random(5000) as u32);
+            }
+        }
+        let file = folder.path().join("a.pcap");
+        std::fs::write(&file, capture.file(101)).unwrap();
+        config.decoder.batch_entries = [1, 2, 3, 7, 512][random(5)];
+        config.decoder.connections_per_instance = [1, 2, 65_536][random(3)];
+        config.decoder.failures_allowed = [0, 1, 3, 1000][random(4)];
+        config.decoder.exchanges_per_call = 50_000;
+        config.detection.head_bytes = ByteSize(64);
+        config.events.connections = random(2) == 0;
+        config.detection.ports = if random(4) == 0 { [(7, "misbehave".to_owned())].into() } else { [].into() };
+        let mut outputs = Outputs::open(&config, Colour::Never).unwrap();
+        let files = [file.clone(), file];
+        let request = Replay { files: &files, filter: None, config: &config, progress: &mut |_| () };
+        let report = replay_with(&decoders, request, &mut outputs).unwrap();
+        assert!(report.adds_up(), "round {round}: {report:#?}");
+        assert_eq!(report.count("payload_bytes_of_unknown_connections"), 0, "round {round}: {report:#?}");
+        assert_eq!(report.problems, Vec::<String>::new(), "round {round}");
+        for &(name, count) in report.losses.iter().filter(|(_, count)| *count > 0) {
+            *seen.entry(name).or_default() += count;
+        }
+    }
+    for name in EXERCISED {
+        assert!(seen.contains_key(name), "no {name}: {seen:#?}");
     }
 }

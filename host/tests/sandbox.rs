@@ -127,6 +127,22 @@ fn a_plugin_that_keeps_failing_is_set_aside_for_longer_each_time() {
 }
 
 #[test]
+fn after_a_quarantine_connections_spread_over_fresh_instances() {
+    let mut capture = Capture::default();
+    for port in 1001..1005 {
+        capture.connection(port, 7).client("> a\n").server("a\n");
+    }
+    capture.connection(1005, 7).client("> panic\n");
+    capture.pause(1100);
+    for port in 2001..2005 {
+        capture.connection(port, 7).client("> b\n").server("b\n");
+    }
+    let run = replay(&capture, "decoder: {failures_allowed: 0, batch_entries: 1, connections_per_instance: 1}");
+    assert_eq!(targets(&run), [["> a"; 4], ["> b"; 4]].concat(), "{}", run.stderr);
+    assert_eq!(run.count("connections of quarantined decoders"), 5, "{}", run.stderr);
+}
+
+#[test]
 fn a_quarantine_ends_with_its_capture() {
     let folder = tempfile::tempdir().unwrap();
     let (mut bad, mut good) = (Capture::default(), Capture::default());

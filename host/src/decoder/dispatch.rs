@@ -25,6 +25,7 @@ use podtap_stream::{Chunk, CloseReason, Closed, Connection, ConnectionId, Engine
 
 use super::batch::{Batch, Entry, Place};
 use super::descriptor::Descriptor;
+use super::log_gate::LogGate;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Claim, Ended, State, Table, Tracked, index};
@@ -78,6 +79,7 @@ pub struct Dispatcher<'r> {
     /// Connections to be reported as over; none where nobody asks for them.
     ended: Option<Vec<Ended>>,
     counters: DispatchCounters,
+    failure_log: LogGate,
     log_lines_dropped_before: u64,
 }
 
@@ -117,6 +119,7 @@ impl<'r> Dispatcher<'r> {
             demands: Vec::new(),
             ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
+            failure_log: LogGate::default(),
             log_lines_dropped_before: runtime.log_lines_dropped(),
         }
     }

@@ -1,8 +1,11 @@
 //! What follows when a call fails: a fresh instance takes over the connections of the lost one, as midstream, and the
 //! batch is given again entry by entry, which shows the connection to blame. That one is ignored from then on.
 
+use std::time::Instant;
+
 use super::{Dispatcher, StreamDemand, Take};
 use crate::decoder::batch::{Batch, Entry};
+use crate::decoder::log_gate::Verdict;
 use crate::decoder::sandbox::Failure;
 use crate::decoder::tracked::State;
 
@@ -69,7 +72,11 @@ impl Dispatcher<'_> {
         // The old one goes first: it holds a place in the pool.
         lane.instance = None;
         let name = &used.plugin.descriptor.name;
-        tracing::warn!(plugin = name, %failure, "decoder failed");
+        match self.failure_log.line(Instant::now()) {
+            Verdict::Write => tracing::warn!(plugin = name, %failure, "decoder failed"),
+            Verdict::DropFirst => tracing::warn!("so many failures of decoders that further ones are counted only"),
+            Verdict::Drop => {}
+        }
         if used.standing.failures_in_a_row > self.limits.failures_allowed {
             self.set_aside(plugin, &failure.to_string());
             return false;
