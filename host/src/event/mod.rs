@@ -33,8 +33,7 @@ pub const EXCHANGE_SCHEMA: &str = "podtap.exchange/1";
 pub type Resource = BTreeMap<String, String>;
 
 /// One event of any kind.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
     /// A request and its response.
     Exchange(&'e Exchange<'e>),
