@@ -153,7 +153,7 @@ pub(crate) fn v6_fragment(frame: &mut Frame<'_>) -> Result<V6Fragment, NoSegment
     })
 }
 
-/// The rest of the frame as a fragment; `headers_left` is for the caller to fill in.
+/// The rest of the frame as a fragment.
 pub(crate) fn fragment<'a>(
     frame: &Frame<'a>,
     addresses: Addresses,
@@ -161,6 +161,7 @@ pub(crate) fn fragment<'a>(
     protocol: u8,
     offset: usize,
     more: bool,
+    headers_left: u8,
 ) -> Result<Fragment<'a>, NoSegment> {
     let payload = frame.bytes;
     let length = frame.wire_len;
@@ -179,5 +180,5 @@ pub(crate) fn fragment<'a>(
     if payload.len() < length {
         return Err(NoSegment::Truncated);
     }
-    Ok(Fragment { addresses, identification, protocol, offset, more, payload, headers_left: 0 })
+    Ok(Fragment { addresses, identification, protocol, offset, more, payload, headers_left })
 }

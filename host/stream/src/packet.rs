@@ -119,8 +119,9 @@ fn walk<'a>(mut header: Header, mut frame: Frame<'a>, mut headers_left: u8) -> R
             Header::Ipv4 => {
                 let ip::V4 { addresses, protocol, identification, fragment } = ip::v4(frame)?;
                 if let Some((offset, more)) = fragment {
-                    return ip::fragment(frame, addresses, u32::from(identification), protocol, offset, more)
-                        .map(|fragment| Content::Fragment(Fragment { headers_left, ..fragment }));
+                    let identification = u32::from(identification);
+                    return ip::fragment(frame, addresses, identification, protocol, offset, more, headers_left)
+                        .map(Content::Fragment);
                 }
                 Header::Payload(addresses, protocol)
             }
@@ -132,8 +133,8 @@ fn walk<'a>(mut header: Header, mut frame: Frame<'a>, mut headers_left: u8) -> R
                     // An atomic fragment is a whole datagram: RFC 6946.
                     Header::Payload(addresses, protocol)
                 } else {
-                    return ip::fragment(frame, addresses, identification, protocol, offset, more)
-                        .map(|fragment| Content::Fragment(Fragment { headers_left, ..fragment }));
+                    return ip::fragment(frame, addresses, identification, protocol, offset, more, headers_left)
+                        .map(Content::Fragment);
                 }
             }
             Header::Payload(addresses, protocol) => ip::payload(addresses, protocol, frame)?,
