@@ -1,5 +1,6 @@
 //! Plugins in wasmtime: compiled once, instantiated as often as it takes, each call within a deadline and a memory cap.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use super::bindings::{Plugin as Guest, PluginPre};
 use super::cache::Cache;
 use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
+use super::dispatch::MAX_VERSIONS;
 use super::log_gate::{LogGate, LogGates, Verdict as LogVerdict};
 use super::memory::Memory;
 use super::packed::{ComponentFile, FileError};
@@ -31,8 +33,12 @@ const TICK: Duration = Duration::from_millis(5);
 /// memory.
 const MAX_RETURNED_BYTES: usize = 32 << 20;
 
-/// Instances that exist at once.
+/// Instances that connections are spread over.
 pub const MAX_INSTANCES: u32 = 256;
+
+/// Places of the pool: beyond [`MAX_INSTANCES`] one for each version of a plugin, so that a new one always starts, and one
+/// for who loads them.
+const POOL: u32 = MAX_INSTANCES + MAX_VERSIONS as u32 + 1;
 
 /// Core instances and tables of one instance, of which the pool holds as many for each. What the Rust toolchain and
 /// wit-component make has three and two.
@@ -178,11 +184,11 @@ impl Runtime {
     /// wasmtime's, where the platform cannot run it.
     pub fn new(limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
         let mut pool = PoolingAllocationConfig::default();
-        pool.total_component_instances(MAX_INSTANCES)
-            .total_core_instances(MAX_INSTANCES * MAX_CORE_INSTANCES)
+        pool.total_component_instances(POOL)
+            .total_core_instances(POOL * MAX_CORE_INSTANCES)
             .max_core_instances_per_component(MAX_CORE_INSTANCES)
-            .total_memories(MAX_INSTANCES)
-            .total_tables(MAX_INSTANCES * MAX_TABLES)
+            .total_memories(POOL)
+            .total_tables(POOL * MAX_TABLES)
             .max_tables_per_component(MAX_TABLES)
             .table_elements(MAX_TABLE_ELEMENTS)
             .max_memory_size(limits.memory_bytes)
@@ -235,9 +241,9 @@ impl Runtime {
         let mut instance = Instance::bare(self, &guest, &file).map_err(start)?;
         let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
         let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
-        let (path, config) = (path.clone(), "{}".to_owned());
+        let (path, digest, config) = (path.clone(), *digest, "{}".to_owned());
         let memory_bytes = instance.memory_bytes();
-        Ok(Plugin { path, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
+        Ok(Plugin { path, digest, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
     }
 
     /// Lines of plugins that were kept out of the log, since the start.
@@ -266,6 +272,8 @@ impl Runtime {
 pub struct Plugin {
     /// Its file.
     pub path: PathBuf,
+    /// Digest of its component.
+    pub digest: Digest,
     /// What it is.
     pub descriptor: Descriptor,
     /// The version of `podtap:decoder` that it is made for.
@@ -280,7 +288,18 @@ pub struct Plugin {
     config: String,
 }
 
+impl fmt::Debug for Plugin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Plugin").field("path", &self.path).field("descriptor", &self.descriptor).finish_non_exhaustive()
+    }
+}
+
 impl Plugin {
+    /// Is it the same decoder, wherever its file is? Their configuration is the same while podtap runs.
+    pub fn is(&self, other: &Plugin) -> bool {
+        self.digest == other.digest
+    }
+
     /// Sets what `configure` is given to the plugin's section of the configuration.
     pub fn set_config_of(&mut self, config: &Plugins) {
         if let Some(section) = config.config.get(&self.descriptor.name) {
