@@ -257,11 +257,7 @@ fn status_attributes(plugins: &[decoder::Plugin]) -> HashMap<String, String> {
 }
 
 /// The search path with at least one usable plugin, unless none is needed.
-fn usable_plugins(
-    runtime: &Runtime,
-    config: &Config,
-    problems: &mut Vec<String>,
-) -> Result<Catalog, PipelineError> {
+fn usable_plugins(runtime: &Runtime, config: &Config, problems: &mut Vec<String>) -> Result<Catalog, PipelineError> {
     let path = decoder::search_path(&config.plugins.directories);
     let mut catalog = Catalog::new(path.clone(), config.plugins.clone());
     problems.extend(catalog.look(runtime).map(|(path, error)| format!("{}: {error}", path.display())));
@@ -283,7 +279,11 @@ fn usable_plugins(
 }
 
 /// Is there the decoder that a key of the configuration names?
-fn check_name<'p>(mut names: impl Iterator<Item = &'p str> + Clone, key: &str, name: &str) -> Result<(), PipelineError> {
+fn check_name<'p>(
+    mut names: impl Iterator<Item = &'p str> + Clone,
+    key: &str,
+    name: &str,
+) -> Result<(), PipelineError> {
     let known = names.clone();
     if names.any(|known| known == name) {
         return Ok(());
@@ -391,12 +391,15 @@ impl Worker<'_, '_> {
                     progress(file.position());
                 }
             }
-            if file.would_wait() {
-                self.reload();
+            let waits = file.would_wait();
+            if waits {
                 self.flush();
                 self.publisher.flush();
             }
             let Some(record) = file.next_record().map_err(file_error)? else { break };
+            if waits {
+                self.reload();
+            }
             if let Some(filter) = &mut filter {
                 match filter.passes(record.link_type, record.data) {
                     Ok(true) => {}

@@ -290,7 +290,11 @@ pub struct Plugin {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Plugin").field("path", &self.path).field("descriptor", &self.descriptor).finish_non_exhaustive()
+        formatter
+            .debug_struct("Plugin")
+            .field("path", &self.path)
+            .field("descriptor", &self.descriptor)
+            .finish_non_exhaustive()
     }
 }
 

@@ -270,9 +270,9 @@ impl Table {
         }
     }
 
-    /// Each id with its state.
-    pub(super) fn states(&self) -> impl Iterator<Item = (u32, &State)> {
-        (0..).zip(&self.slots).filter_map(|(id, tracked)| Some((id, &tracked.as_ref()?.state)))
+    /// Each with its id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Tracked)> {
+        (0..).zip(&self.slots).filter_map(|(id, tracked)| Some((id, tracked.as_ref()?)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {

@@ -47,8 +47,7 @@ impl Plugins {
         let protocols = plugin.descriptor.protocols.iter().map(|name| name.as_str().into()).collect();
         let age = self.added;
         self.added += 1;
-        let used =
-            Used { plugin, protocols, lanes: vec![lane], standing: Standing::default(), retired: false, age };
+        let used = Used { plugin, protocols, lanes: vec![lane], standing: Standing::default(), retired: false, age };
         if self.places.len() <= number {
             self.places.resize_with(number + 1, || None);
         }

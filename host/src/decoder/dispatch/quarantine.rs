@@ -14,7 +14,7 @@
 
 use super::Dispatcher;
 use super::servers::Servers;
-use crate::decoder::tracked::State;
+use crate::decoder::tracked::{State, Tracked};
 use crate::event::Timestamp;
 
 const SHORTEST_NS: u64 = 1_000_000_000;
@@ -83,10 +83,10 @@ impl Dispatcher<'_> {
         tracing::error!(plugin = name, why, %until, "decoder keeps failing and is set aside");
         self.counters.plugins_quarantined += 1;
         let (lanes, retired) = (used.lanes.clone(), used.retired);
-        let of_it = |(id, state): (u32, &State)| {
-            matches!(state, State::Decoding { lane, .. } if lanes.contains(lane)).then_some(id)
+        let of_it = |(id, tracked): (u32, &Tracked)| {
+            matches!(&tracked.state, State::Decoding { lane, .. } if lanes.contains(lane)).then_some(id)
         };
-        let lost: Vec<u32> = self.table.states().filter_map(of_it).collect();
+        let lost: Vec<u32> = self.table.iter().filter_map(of_it).collect();
         for id in lost {
             if self.table.get(id).is_some_and(|tracked| !tracked.over && tracked.successor.is_none()) {
                 self.counters.connections_quarantined += 1;

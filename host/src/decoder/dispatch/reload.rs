@@ -8,17 +8,24 @@
 //! Versions that wait for their last connection are bounded in number: beyond that, connections of the oldest go on
 //! in midstream with the version of today, or are ignored where there is none.
 
-use super::{Dispatcher, Take};
-use crate::decoder::sandbox::{Instance, Plugin};
-use crate::decoder::tracked::State;
 use podtap_stream::Engine;
 
+use super::lanes::Lane;
+use super::plugins::Used;
+use super::{Dispatcher, MAX_PLUGINS, Take};
+use crate::decoder::batch::{Entry, Place};
+use crate::decoder::sandbox::{Instance, Plugin};
+use crate::decoder::tracked::{State, Tracked};
+
+/// How a connection ended, as the contract has it.
+const NO_LONGER_TRACKED: u32 = 2;
+
 impl Dispatcher<'_> {
-    /// From now on these plugins are used (at most [`super::MAX_PLUGINS`]), and no others. One that cannot be started
+    /// From now on these plugins are used (at most [`MAX_PLUGINS`]), and no others. One that cannot be started
     /// leaves the version before it in use.
     pub fn reload(&mut self, plugins: &[Plugin], engine: &mut Engine, take: Take<'_>) {
-        let plugins = &plugins[..plugins.len().min(super::MAX_PLUGINS)];
-        let gone = |used: &super::plugins::Used| {
+        let plugins = &plugins[..plugins.len().min(MAX_PLUGINS)];
+        let gone = |used: &Used| {
             !used.retired && !plugins.iter().any(|plugin| plugin.descriptor.name == used.plugin.descriptor.name)
         };
         let gone: Vec<_> = self.plugins.iter().filter(|(_, used)| gone(used)).map(|(number, _)| number).collect();
@@ -69,7 +76,11 @@ impl Dispatcher<'_> {
         let number = |(&port, name): (&u16, &String)| match self.plugins.named(name) {
             Some(number) => Some((port, number)),
             None => {
-                tracing::warn!(port, decoder = name, "detection.ports: there is no such decoder now; its connections are recognised by their first bytes");
+                tracing::warn!(
+                    port,
+                    decoder = name,
+                    "detection.ports: there is no such decoder now; its connections are recognised by their first bytes"
+                );
                 None
             }
         };
@@ -81,7 +92,10 @@ impl Dispatcher<'_> {
         let Some(used) = self.plugins.get_mut(number) else { return };
         used.retired = true;
         if by.is_none() {
-            tracing::info!(plugin = used.plugin.descriptor.name, "decoder is removed; connections that it has finish with it");
+            tracing::info!(
+                plugin = used.plugin.descriptor.name,
+                "decoder is removed; connections that it has finish with it"
+            );
         }
         let lanes = used.lanes.clone();
         self.servers.pass_on(number, by);
@@ -93,19 +107,15 @@ impl Dispatcher<'_> {
         let retired = self.plugins.iter().filter(|(_, used)| used.retired);
         let Some((_, used)) = retired.min_by_key(|(_, used)| used.age) else { return };
         let (lanes, name) = (used.lanes.clone(), used.plugin.descriptor.name.clone());
-        // What it was about to be given, and what it hands over with that.
-        let is_busy = |lanes: &super::lanes::Lanes, lane: &usize| {
-            lanes.get(*lane).is_some_and(|lane| !lane.batch.is_empty() || !lane.closed.is_empty())
-        };
-        while let Some(&lane) = lanes.iter().find(|lane| is_busy(&self.lanes, lane)) {
-            self.feed(lane, take);
+        self.feed_all(&lanes, take);
+        // It reports what it has of them.
+        for (id, lane) in self.connections_of(&lanes) {
+            let place = Place { connection: id, from_server: false, time_ns: self.now_ns, position: 0 };
+            self.push(lane, place, Entry::Closed(NO_LONGER_TRACKED));
         }
-        let of_it = |(id, state): (u32, &State)| {
-            matches!(state, State::Decoding { lane, .. } if lanes.contains(lane)).then_some(id)
-        };
-        let left: Vec<u32> = self.table.states().filter_map(of_it).collect();
+        self.feed_all(&lanes, take);
         let next = self.plugins.named(&name);
-        for id in left {
+        for (id, _) in self.connections_of(&lanes) {
             match next.and_then(|next| self.lane_with_room(next)) {
                 Some(lane) => self.move_to(lane, id),
                 None => {
@@ -115,6 +125,23 @@ impl Dispatcher<'_> {
             }
         }
         lanes.into_iter().for_each(|lane| self.drop_if_empty(lane));
+    }
+
+    /// Gives instances what waits for them, and what they hand over with that.
+    fn feed_all(&mut self, lanes: &[usize], take: Take<'_>) {
+        let is_busy = |lane: &Lane| !lane.batch.is_empty() || !lane.closed.is_empty();
+        while let Some(&lane) = lanes.iter().find(|lane| self.lanes.get(**lane).is_some_and(is_busy)) {
+            self.feed(lane, take);
+        }
+    }
+
+    /// Connections that are decoded in these lanes, each with its own.
+    fn connections_of(&self, lanes: &[usize]) -> Vec<(u32, usize)> {
+        let of_them = |(id, tracked): (u32, &Tracked)| match tracked.state {
+            State::Decoding { lane, .. } if lanes.contains(&lane) && tracked.successor.is_none() => Some((id, lane)),
+            _ => None,
+        };
+        self.table.iter().filter_map(of_them).collect()
     }
 
     /// A connection goes on with another version, from its middle.
