@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Bytes that lists in one returned value may take in the host, all text included, however a plugin overlaps them in its
 /// memory.
-const MAX_RETURNED_BYTES: usize = 32 << 20;
+pub(crate) const MAX_RETURNED_BYTES: usize = 32 << 20;
 
 /// Instances that connections are spread over.
 pub const MAX_INSTANCES: u32 = 256;
@@ -42,14 +42,14 @@ const POOL: u32 = MAX_INSTANCES + MAX_VERSIONS as u32 + 1;
 
 /// Core instances and tables of one instance, of which the pool holds as many for each. What the Rust toolchain and
 /// wit-component make has three and two.
-const MAX_CORE_INSTANCES: u32 = 4;
-const MAX_TABLES: u32 = 4;
+pub(crate) const MAX_CORE_INSTANCES: u32 = 4;
+pub(crate) const MAX_TABLES: u32 = 4;
 
 /// Elements of one table: functions that may be called through a pointer, of which a decoder has some hundred.
-const MAX_TABLE_ELEMENTS: usize = 10_000;
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 10_000;
 
 /// Bytes of one log line.
-const MAX_LOG_BYTES: usize = 512;
+pub(crate) const MAX_LOG_BYTES: usize = 512;
 
 /// What an instance may use.
 #[derive(Clone, Copy, Debug)]

@@ -14,10 +14,10 @@ use crate::decoder::batch::Entry;
 use crate::decoder::tracked::{Detecting, State, Tracked, index};
 
 /// On a connection seen from its middle, how many pieces are tried for the start of a message.
-const MIDSTREAM_ATTEMPTS: u32 = 16;
+pub(crate) const MIDSTREAM_ATTEMPTS: u32 = 16;
 
 /// Bytes that wait for a verdict in all connections together; beyond, a connection is not waited for.
-const MAX_WAITING_BYTES: usize = 8 << 20;
+pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
 
 impl Dispatcher<'_> {
     /// Payload of a connection that nobody has claimed.

@@ -17,8 +17,8 @@ use super::servers::Servers;
 use crate::decoder::tracked::{State, Tracked};
 use crate::event::Timestamp;
 
-const SHORTEST_NS: u64 = 1_000_000_000;
-const LONGEST_NS: u64 = 300 * SHORTEST_NS;
+pub(crate) const SHORTEST_NS: u64 = 1_000_000_000;
+pub(crate) const LONGEST_NS: u64 = 300 * SHORTEST_NS;
 
 /// Whether a plugin is used, and how it came to that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use podtap_stream::{Endpoint, Side};
 use crate::decoder::tracked::Tracked;
 
 /// Servers known at once.
-const MAX_SERVERS: usize = 4096;
+pub(crate) const MAX_SERVERS: usize = 4096;
 
 /// After how long without a connection that it took a server is forgotten.
-const LIFETIME_NS: u64 = 600_000_000_000;
+pub(crate) const LIFETIME_NS: u64 = 600_000_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Servers {
