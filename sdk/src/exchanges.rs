@@ -101,6 +101,11 @@ impl<T> Exchange<T> {
         }
     }
 
+    /// Does a field have a value?
+    pub fn has<K>(&self, field: Field<K>) -> bool {
+        self.taken & (1 << (field.id % 128)) != 0 && self.ids.contains(&field.id)
+    }
+
     /// Makes it new, with its buffers kept.
     fn reset(&mut self)
     where
@@ -380,6 +385,15 @@ impl<T: Default + 'static> Exchanges<T> {
         {
             newest.request_open = false;
             newest.request = Some(span);
+            fill(newest);
+        }
+    }
+
+    /// Sets what has become known of the newest request while it is not complete; `fill` is not called when it is over.
+    pub fn open_request(&self, fill: impl FnOnce(&mut Exchange<T>)) {
+        if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
+            && newest.request_open
+        {
             fill(newest);
         }
     }
