@@ -33,7 +33,8 @@ fn every_fact_of_an_exchange() {
     check(
         &turns(&[(request, response)]),
         &["error POST /a/b request 1..1 (163 bytes) response 2..2 (70 bytes) http.request.method=POST url.path=/a/b \
-           url.query=c=d url.scheme=http network.protocol.version=1.1 server.address=shop.example \
+           url.query=c=d url.scheme=http http.route=/a/b \
+           network.protocol.version=1.1 server.address=shop.example \
            user_agent.original=test/1 trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331 \
            http.request.body.size=3 http.response.status_code=503 error.type=503 \
            http.response.header.content-type=text/plain http.response.body.size=4"],
