@@ -62,8 +62,8 @@ pub struct Exchange<T> {
     text: Vec<u8>,
     ids: Vec<u16>,
     values: Vec<u64>,
-    /// Bit n: a field n, n + 128, ... has a value.
-    taken: u128,
+    /// Bit n: a field n, n + 64, ... has a value.
+    taken: u64,
     request: Option<Span>,
     request_open: bool,
     answering: bool,
@@ -92,8 +92,8 @@ impl<T> Exchange<T> {
 
     /// Sets a field. The first value stays: a second one is left out.
     pub fn set<K>(&mut self, field: Field<K>, value: impl Settable<K>) {
-        // Fields 128 apart share a bit, so a set bit only says where to look.
-        let bit = 1 << (field.id % 128);
+        // Fields 64 apart share a bit, so a set bit only says where to look.
+        let bit = 1 << (field.id % 64);
         if self.taken & bit == 0 || !self.ids.contains(&field.id) {
             self.taken |= bit;
             self.ids.push(field.id);
@@ -103,7 +103,7 @@ impl<T> Exchange<T> {
 
     /// Does a field have a value?
     pub fn has<K>(&self, field: Field<K>) -> bool {
-        self.taken & (1 << (field.id % 128)) != 0 && self.ids.contains(&field.id)
+        self.taken & (1 << (field.id % 64)) != 0 && self.ids.contains(&field.id)
     }
 
     /// Makes it new, with its buffers kept.

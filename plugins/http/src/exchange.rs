@@ -95,6 +95,7 @@ pub(crate) fn describe_request(
         config.request_headers.set(head.section, exchange);
     }
     let anomalies = &mut exchange.state.anomalies;
+    anomalies.add(head.anomalies);
     anomalies.note_if(line.spaced, Anomaly::SpaceInStartLine);
     anomalies.note_if(line.version == Version::Http11 && head.host.is_none(), Anomaly::MissingHost);
     head.body.check(line.version, anomalies);
@@ -137,6 +138,7 @@ pub(crate) fn describe_response(
     let status = line.status;
     let interim = (100..=199).contains(&status);
     let anomalies = &mut exchange.state.anomalies;
+    anomalies.add(head.anomalies);
     anomalies.note_if((interim || matches!(status, 204 | 205)) && head.body.has_content(), Anomaly::ContentNotAllowed);
     if interim && status != 101 {
         exchange.state.interim.note(status);

