@@ -252,11 +252,11 @@ impl Verdict {
             };
             let lost_bytes = event["loss"]["gap_bytes"].as_u64().unwrap_or(0);
             match pairs.get_mut(&pair) {
-                Some([left @ 1.., _]) if lost_bytes == 0 => {
+                Some([left @ (1..), _]) if lost_bytes == 0 => {
                     *left -= 1;
                     verdict.reported += 1;
                 }
-                Some([_, left @ 1..]) => {
+                Some([_, left @ (1..)]) => {
                     *left -= 1;
                     verdict.damaged += 1;
                     if lost_bytes == 0 {
@@ -264,7 +264,7 @@ impl Verdict {
                     }
                 }
                 // It notes a loss before it.
-                Some([left @ 1.., _]) => {
+                Some([left @ (1..), _]) => {
                     *left -= 1;
                     verdict.reported += 1;
                 }
