@@ -41,6 +41,7 @@ struct Step {
 pub struct Conversation {
     steps: Vec<Step>,
     midstream: bool,
+    config: String,
 }
 
 /// How a conversation is cut into segments.
@@ -61,6 +62,11 @@ impl Conversation {
     /// Seen from its middle.
     pub fn midstream() -> Conversation {
         Conversation { midstream: true, ..Conversation::default() }
+    }
+
+    /// Read by a decoder with this configuration, a JSON object.
+    pub fn configured(self, config: &str) -> Conversation {
+        Conversation { config: config.to_owned(), ..self }
     }
 
     fn step(mut self, kind: u8, side: u8, bytes: &[u8], length: u32) -> Conversation {
@@ -111,7 +117,7 @@ impl Conversation {
     /// The exchanges, one line each, after checking that they are the same however the conversation is cut.
     ///
     /// # Panics
-    /// When they differ, or the decoder refuses an empty configuration.
+    /// When they differ, or the decoder refuses its configuration.
     #[track_caller]
     pub fn exchanges<D: Decoder>(&self) -> Vec<String> {
         let whole = self.cut::<D>(Cut::Whole);
@@ -126,11 +132,12 @@ impl Conversation {
     /// with times in ms and without what was not seen.
     ///
     /// # Panics
-    /// When the decoder refuses an empty configuration.
+    /// When the decoder refuses its configuration.
     pub fn cut<D: Decoder>(&self, cut: Cut) -> Vec<String> {
-        let mut instance = match Instance::<D>::new("{}") {
+        let config = if self.config.is_empty() { "{}" } else { &self.config };
+        let mut instance = match Instance::<D>::new(config) {
             Ok(instance) => instance,
-            Err(error) => panic!("the decoder refuses an empty configuration: {error}"),
+            Err(error) => panic!("the decoder refuses its configuration: {error}"),
         };
         let mut lines = Vec::new();
         let mut batch = empty();
