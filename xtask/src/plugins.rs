@@ -82,9 +82,9 @@ fn packages() -> Result<Vec<Package>> {
 fn compile(toolchain: &Toolchain, packages: &[Package]) -> Result<Vec<(Package, PathBuf)>> {
     let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
     let compiled = toolchain.compile(workspace::root(), &workspace::target().join("guest"), &names)?;
-    let modules = compiled.into_iter().filter_map(|module| {
-        Some((Package { name: module.name, folder: folder(&module.manifest)? }, module.path))
-    });
+    let modules = compiled
+        .into_iter()
+        .filter_map(|module| Some((Package { name: module.name, folder: folder(&module.manifest)? }, module.path)));
     let modules: Vec<_> = modules.collect();
     if modules.len() != packages.len() {
         bail!(
