@@ -166,6 +166,14 @@ impl<T: Default> Pairing<T> {
         front
     }
 
+    /// Bytes of the server were lost: of the exchange that waits for its response, else of the next one.
+    fn lost_of_server(&mut self, bytes: u64) {
+        match self.waiting.front_mut() {
+            Some(front) => front.lost_bytes += bytes,
+            None => self.lost_bytes += bytes,
+        }
+    }
+
     fn give_up(&mut self, exchange: Box<Exchange<T>>, response: Option<Span>, reset: bool) {
         let outcome = match (&exchange.request, exchange.answering || reset || exchange.request_open) {
             (None, _) => code::UNMATCHED,
@@ -298,10 +306,7 @@ impl<T: Default + 'static> Exchanges<T> {
             let mut pairing = self.pairing.borrow_mut();
             pairing.searching = true;
             pairing.unpaired |= pairing.pipelined;
-            match pairing.waiting.front_mut() {
-                Some(front) => front.lost_bytes += gap,
-                None => pairing.lost_bytes += gap,
-            }
+            pairing.lost_of_server(gap);
             let keep = if pairing.pipelined { 0 } else { usize::MAX };
             while pairing.waiting.front().is_some_and(|front| front.answering) || pairing.waiting.len() > keep {
                 let Some(exchange) = pairing.waiting.pop_front() else { break };
@@ -312,7 +317,8 @@ impl<T: Default + 'static> Exchanges<T> {
         let lost = server.resync(find).await;
         let mut pairing = self.pairing.borrow_mut();
         pairing.searching = false;
-        pairing.lost_bytes += lost.saturating_sub(gap);
+        // What was lost meanwhile may have been the response to a request that came meanwhile.
+        pairing.lost_of_server(lost.saturating_sub(gap));
     }
 }
 
