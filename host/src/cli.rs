@@ -96,6 +96,10 @@ struct ReplayArguments {
     #[arg(long, value_name = "DIR")]
     plugins: Vec<PathBuf>,
 
+    /// A decoder's file beside those directories, found last; may be given several times
+    #[arg(long, value_name = "FILE")]
+    plugin: Vec<PathBuf>,
+
     /// Configuration file (.yaml, .yml, .toml or .json)
     #[arg(long, env = "PODTAP_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -192,8 +196,12 @@ fn load_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Config> {
 
 /// Directories of `--plugins`, as a flag sets them.
 fn plugins_flag(directories: &[PathBuf]) -> Option<Flag> {
-    let value: Value = directories.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    (!directories.is_empty()).then_some(Flag { name: "--plugins", key: "plugins.directories", value })
+    paths_flag("--plugins", "plugins.directories", directories)
+}
+
+fn paths_flag(name: &'static str, key: &'static str, paths: &[PathBuf]) -> Option<Flag> {
+    let value: Value = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    (!paths.is_empty()).then_some(Flag { name, key, value })
 }
 
 fn print_schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
@@ -262,6 +270,7 @@ impl ReplayArguments {
         set("--kafka-format", "kafka.format", self.kafka_format.map(word));
         set("--log-level", "log.level", self.log_level.map(word));
         flags.extend(plugins_flag(&self.plugins));
+        flags.extend(paths_flag("--plugin", "plugins.files", &self.plugin));
         flags
     }
 

@@ -1,5 +1,6 @@
 //! podtap as a library: captures in, one event per request/response exchange out, and one per connection if asked for.
 
+pub mod author;
 pub mod capture;
 pub mod cli;
 pub mod config;

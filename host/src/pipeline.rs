@@ -171,6 +171,11 @@ impl Decoders {
         &self.problems
     }
 
+    /// One alone, whatever else is found.
+    pub fn only(runtime: Runtime, plugin: decoder::Plugin) -> Decoders {
+        Decoders { runtime: Arc::new(runtime), plugins: vec![plugin], problems: Vec::new(), catalog: None, watch: None }
+    }
+
     /// Looks for changed decoders from now on, as the configuration has it, and uses them in replays that are under way.
     pub fn watch(&mut self, config: &Config) {
         let interval = config.plugins.reload_interval.0;

@@ -4,7 +4,7 @@
 
 wit_bindgen::generate!({
     world: "plugin",
-    path: "../wit",
+    path: "wit",
     pub_export_macro: true,
     export_macro_name: "export_component",
     default_bindings_module: "podtap_sdk::bindings",

@@ -217,6 +217,14 @@ impl<T: Default> Pairing<T> {
         front
     }
 
+    /// Bytes of the server were lost: of the exchange that waits for its response, else of the next one.
+    fn lost_of_server(&mut self, bytes: u64) {
+        match self.waiting.front_mut() {
+            Some(front) => front.lost_bytes += bytes,
+            None => self.lost_bytes += bytes,
+        }
+    }
+
     fn give_up(&mut self, exchange: Box<Exchange<T>>, response: Option<Span>, reset: bool) {
         let outcome = match (&exchange.request, exchange.answering || reset || exchange.request_open) {
             (None, _) => code::UNMATCHED,
@@ -461,10 +469,7 @@ impl<T: Default + 'static> Exchanges<T> {
         {
             let span = server.span();
             let mut pairing = self.pairing.borrow_mut();
-            match pairing.waiting.front_mut() {
-                Some(front) => front.lost_bytes += gap,
-                None => pairing.lost_bytes += gap,
-            }
+            pairing.lost_of_server(gap);
             if pairing.waiting.front().is_some_and(|front| front.answering)
                 && let Some(exchange) = pairing.waiting.pop_front()
             {
@@ -482,7 +487,8 @@ impl<T: Default + 'static> Exchanges<T> {
             let mut pairing = self.pairing.borrow_mut();
             match sought {
                 Sought::Passed { lost } if lost > 0 && lost == std::mem::take(&mut noted) => continue,
-                Sought::Passed { lost } => pairing.lost_bytes += lost,
+                // It may have been the response to a request that came meanwhile.
+                Sought::Passed { lost } => pairing.lost_of_server(lost),
                 Sought::Found { passed: 0 } | Sought::Ended => return,
                 Sought::Found { .. } => return pairing.lose_responses(),
             }

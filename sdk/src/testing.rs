@@ -30,6 +30,7 @@ const CLOSED: u8 = 3;
 
 #[derive(Clone, Debug)]
 struct Step {
+    ms: u64,
     kind: u8,
     side: u8,
     bytes: Vec<u8>,
@@ -51,7 +52,12 @@ pub enum Cut {
     Whole,
     /// Segments of so many bytes, each in a batch of its own.
     Pieces(usize),
+    /// Segments of random lengths, each in a batch of its own; the same for the same seed.
+    Random(u64),
 }
+
+/// Losses, cuts and beginnings that [`Conversation::robust_exchanges`] tries of each kind.
+const ROUNDS: u64 = 64;
 
 impl Conversation {
     /// Nothing was said yet.
@@ -70,7 +76,8 @@ impl Conversation {
     }
 
     fn step(mut self, kind: u8, side: u8, bytes: &[u8], length: u32) -> Conversation {
-        self.steps.push(Step { kind, side, bytes: bytes.to_vec(), length });
+        let ms = self.steps.len() as u64 + 1;
+        self.steps.push(Step { ms, kind, side, bytes: bytes.to_vec(), length });
         self
     }
 
@@ -128,12 +135,75 @@ impl Conversation {
         whole
     }
 
+    /// As [`Conversation::exchanges`], after checking also that the decoder stands what captures do to a conversation:
+    ///
+    /// - segments of random lengths: the same exchanges;
+    /// - bytes lost in random places: each exchange is one of the whole conversation (operation, target, outcome and
+    ///   status), or says that it is not whole: by bytes lost, or as `no_response`, `aborted` or `unmatched`;
+    /// - a beginning in the middle: no panic. Which request a response answers may be unknowable then.
+    ///
+    /// In none of them are more bytes undecoded than were given.
+    ///
+    /// Segments out of order are no matter of a decoder: podtap puts them in order.
+    ///
+    /// # Panics
+    /// When the decoder does not; the message has the seed.
+    #[track_caller]
+    pub fn robust_exchanges<D: Decoder>(&self) -> Vec<String> {
+        let whole = self.seen::<D>(Cut::Whole);
+        let lines = self.exchanges::<D>();
+        for seed in 0..ROUNDS {
+            let pieces = self.cut::<D>(Cut::Random(seed));
+            assert_eq!(pieces, lines, "in random segments (left; seed {seed}) other than whole (right)");
+            for seen in self.with_losses(seed).seen::<D>(Cut::Whole) {
+                let known = whole.iter().any(|whole| whole.core == seen.core);
+                assert!(
+                    known || seen.is_partial,
+                    "with losses (seed {seed}), an exchange that never was: {}",
+                    seen.line
+                );
+            }
+        }
+        for first in 1..self.steps.len() {
+            // That it stands it is all that can be asked: which request a response answers may be unknowable.
+            Conversation { steps: self.steps[first..].to_vec(), midstream: true }.seen::<D>(Cut::Random(first as u64));
+        }
+        lines
+    }
+
+    /// Cut at random, with some of the pieces lost.
+    fn with_losses(&self, seed: u64) -> Conversation {
+        let mut random = Random(seed);
+        let mut steps = Vec::new();
+        for step in &self.steps {
+            let mut rest = step.bytes.as_slice();
+            if step.kind != DATA {
+                steps.push(step.clone());
+            }
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(random.up_to(rest.len()));
+                rest = after;
+                let lost = random.up_to(4) == 1;
+                let (kind, bytes) = if lost { (GAP, Vec::new()) } else { (DATA, piece.to_vec()) };
+                let length = if lost { piece.len() as u32 } else { 0 };
+                steps.push(Step { kind, bytes, length, ..step.clone() });
+            }
+        }
+        Conversation { steps, midstream: self.midstream }
+    }
+
     /// The exchanges, one line each: `OUTCOME SUMMARY request A..B (N bytes) response C..D (M bytes) lost L name=value ...`
     /// with times in ms and without what was not seen.
     ///
     /// # Panics
     /// When the decoder refuses its configuration.
     pub fn cut<D: Decoder>(&self, cut: Cut) -> Vec<String> {
+        self.seen::<D>(cut).into_iter().map(|seen| seen.line).collect()
+    }
+
+    fn seen<D: Decoder>(&self, cut: Cut) -> Vec<Seen> {
+        let mut random = Random(if let Cut::Random(seed) = cut { seed } else { 0 });
+        let (mut given, mut undecoded) = (0, 0);
         let config = if self.config.is_empty() { "{}" } else { &self.config };
         let mut instance = match Instance::<D>::new(config) {
             Ok(instance) => instance,
@@ -151,18 +221,23 @@ impl Conversation {
         });
         // By side: the next position, and that up to which bytes are to be left out.
         let (mut next, mut skip) = ([0_u64; 2], [0_u64; 2]);
-        for (number, step) in self.steps.iter().enumerate() {
+        for step in &self.steps {
             let side = usize::from(step.side != 0);
-            let size = if let Cut::Pieces(size) = cut { size } else { usize::MAX };
             let mut rest = step.bytes.as_slice();
+            given += rest.len() as u64;
             loop {
+                let size = match cut {
+                    Cut::Whole => rest.len(),
+                    Cut::Pieces(size) => size,
+                    Cut::Random(_) => random.up_to(rest.len()),
+                };
                 let (piece, after) = rest.split_at(size.min(rest.len()));
                 rest = after;
                 let leave_out = skip[side].saturating_sub(next[side]).min(piece.len() as u64) as usize;
                 if leave_out < piece.len() || step.kind != DATA {
                     batch.connections.push(0);
                     batch.kinds.push(step.kind | step.side);
-                    batch.times.push((number as u64 + 1) * 1_000_000);
+                    batch.times.push(step.ms * 1_000_000);
                     batch.positions.push(next[side] + leave_out as u64);
                     batch.lengths.push(step.length + (piece.len() - leave_out) as u32);
                     batch.data.extend_from_slice(&piece[leave_out..]);
@@ -170,6 +245,7 @@ impl Conversation {
                 next[side] += piece.len() as u64 + if step.kind == GAP { u64::from(step.length) } else { 0 };
                 if cut != Cut::Whole {
                     let output = instance.feed(std::mem::replace(&mut batch, empty()));
+                    undecoded += output.undecoded_bytes;
                     read::<D>(&output, &mut lines, &mut skip);
                 }
                 if rest.is_empty() {
@@ -178,8 +254,33 @@ impl Conversation {
             }
         }
         let output = instance.feed(batch);
+        undecoded += output.undecoded_bytes;
+        assert!(undecoded <= given, "{undecoded} bytes undecoded of {given}");
         read::<D>(&output, &mut lines, &mut skip);
         lines
+    }
+}
+
+/// An exchange.
+struct Seen {
+    line: String,
+    /// Outcome, operation, target, summary and status: what may not change, however much was lost.
+    core: String,
+    /// It says that it is not whole.
+    is_partial: bool,
+}
+
+/// Numbers that look random and are the same for the same seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    /// From 1 to `max`; 0 for 0.
+    fn up_to(&mut self, max: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        if max == 0 { 0 } else { ((bits ^ (bits >> 31)) % max as u64) as usize + 1 }
     }
 }
 
@@ -196,7 +297,7 @@ fn empty() -> Batch {
 }
 
 /// Adds a line for each exchange, and notes demands to skip.
-fn read<D: Decoder>(output: &Output, lines: &mut Vec<String>, skip: &mut [u64; 2]) {
+fn read<D: Decoder>(output: &Output, lines: &mut Vec<Seen>, skip: &mut [u64; 2]) {
     let mut text = output.text.as_slice();
     let mut take = |length: u64| {
         let (piece, rest) = text.split_at(length as usize);
@@ -212,6 +313,7 @@ fn read<D: Decoder>(output: &Output, lines: &mut Vec<String>, skip: &mut [u64; 2
             [operation, target, ""] => format!("{outcome} {operation} {target}"),
             [_, _, summary] => format!("{outcome} {summary}"),
         };
+        let mut core = line.clone();
         for (n, name) in ["request", "response"].into_iter().enumerate() {
             let ms = |at: usize| match output.times[index * 4 + n * 2 + at] {
                 0 => "?".to_owned(),
@@ -234,10 +336,14 @@ fn read<D: Decoder>(output: &Output, lines: &mut Vec<String>, skip: &mut [u64; 2
                 ValueKind::Float => f64::from_bits(bits).to_string(),
                 ValueKind::Flag => (bits != 0).to_string(),
             };
+            if D::DESCRIPTOR.status == Some(output.attribute_ids[attribute]) {
+                core += &format!(" {value}");
+            }
             line += &format!(" {}={value}", declared.name);
             attribute += 1;
         }
-        lines.push(line);
+        let is_partial = output.sizes[index * 3 + 2] != 0 || output.outcomes[index] > 1;
+        lines.push(Seen { line, core, is_partial });
     }
     for (&kind, &position) in output.demand_kinds.iter().zip(&output.demand_positions) {
         if kind & !FROM_SERVER == 0 {

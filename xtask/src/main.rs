@@ -14,7 +14,6 @@ mod process;
 mod release;
 mod setup;
 mod test;
-mod toolchain;
 mod traffic;
 mod workspace;
 

@@ -1,16 +1,15 @@
 //! `cargo xtask plugins`: compiles every crate in plugins/ to WebAssembly, makes a component of it and puts it where
-//! podtap looks first: `plugins/` beside its executable. The decoders that tests need (host/tests/guests/) go to
-//! `test-plugins/` beside it, where podtap does not look by itself.
+//! podtap looks first: `plugins/` beside its executable. The decoders that tests need (host/tests/guests/,
+//! sdk/template/) go to `test-plugins/` beside it, where podtap does not look by itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use podtap_toolchain::{TARGET, Toolchain, component};
 use serde_json::Value;
-use wit_component::ComponentEncoder;
 
-use crate::toolchain::Toolchain;
 use crate::{process, workspace};
 
 /// Beside which of podtap's executables the plugins go.
@@ -32,7 +31,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if packages.is_empty() {
         bail!("no crate in plugins/");
     }
-    let toolchain = Toolchain::require()?;
+    let Some(toolchain) = Toolchain::find()? else {
+        bail!("no compiler for {TARGET}: `cargo xtask setup` installs one");
+    };
     for (package, module) in compile(&toolchain, &packages)? {
         let name = package.name.strip_prefix("podtap-").unwrap_or(&package.name);
         let component = component(&module).with_context(|| format!("{name}: no component comes of it"))?;
@@ -57,7 +58,7 @@ struct Package {
 /// The folder that a package's component goes to; none for what is no guest.
 fn folder(manifest: &Path) -> Option<&'static str> {
     let manifest = manifest.strip_prefix(workspace::root()).ok()?;
-    [("plugins", "plugins"), ("host/tests/guests", "test-plugins")]
+    [("plugins", "plugins"), ("host/tests/guests", "test-plugins"), ("sdk/template", "test-plugins")]
         .into_iter()
         .find_map(|(sources, folder)| manifest.starts_with(sources).then_some(folder))
 }
@@ -79,26 +80,12 @@ fn packages() -> Result<Vec<Package>> {
 
 /// Compiles the packages; returns each with its core module.
 fn compile(toolchain: &Toolchain, packages: &[Package]) -> Result<Vec<(Package, PathBuf)>> {
-    let mut cargo = toolchain.cargo_build();
-    cargo.args(["--quiet", "--lib", "--message-format=json-render-diagnostics"]);
-    for package in packages {
-        cargo.args(["--package", &package.name]);
-    }
-    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("the plugins do not compile");
-    }
-    let mut modules = Vec::new();
-    for line in output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-        let message: Value = serde_json::from_slice(line).context("cargo's messages are no JSON")?;
-        let manifest = message["manifest_path"].as_str().unwrap_or_default();
-        let files = message["filenames"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let module = files.iter().filter_map(Value::as_str).find(|file| file.ends_with(".wasm"));
-        if let (Some(module), Some(folder)) = (module, folder(Path::new(manifest))) {
-            let name = message["target"]["name"].as_str().context("cargo names no target")?;
-            modules.push((Package { name: name.replace('_', "-"), folder }, PathBuf::from(module)));
-        }
-    }
+    let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+    let compiled = toolchain.compile(workspace::root(), &workspace::target().join("guest"), &names)?;
+    let modules = compiled
+        .into_iter()
+        .filter_map(|module| Some((Package { name: module.name, folder: folder(&module.manifest)? }, module.path)));
+    let modules: Vec<_> = modules.collect();
     if modules.len() != packages.len() {
         bail!(
             "{} plugins, but {} modules: is `crate-type = [\"cdylib\", \"rlib\"]` set?",
@@ -107,12 +94,6 @@ fn compile(toolchain: &Toolchain, packages: &[Package]) -> Result<Vec<(Package, 
         );
     }
     Ok(modules)
-}
-
-/// The core module as a component, checked against the world that its bindings name.
-fn component(module: &Path) -> Result<Vec<u8>> {
-    let module = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    ComponentEncoder::default().validate(true).module(&module)?.encode()
 }
 
 /// Writes the file unless it is the same already; whole or not at all, for a running podtap may be looking.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use podtap_toolchain::{self as toolchain, Toolchain};
 
 use crate::process;
-use crate::toolchain::{self, Toolchain};
 
 /// What to set up, beside what a build needs.
 #[derive(clap::Args, Clone, Copy, Default)]

@@ -17,6 +17,8 @@ pub struct Plugins {
     /// Directories with decoders (`.wasm`, or packed: `.wasm.gz`, `.wasm.zst`), searched after `plugins` beside the program and `/usr/lib/podtap/plugins`.
     /// Of two decoders with the same name, the one found later is used.
     pub directories: Vec<PathBuf>,
+    /// Files of single decoders, found after all directories.
+    pub files: Vec<PathBuf>,
     /// For a decoder's name, its own configuration. What may stand there is in that decoder's documentation.
     pub config: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     /// Whether compiled decoders are kept in `podtap` below `$XDG_CACHE_HOME` or `~/.cache`, so that podtap starts faster
@@ -56,6 +58,7 @@ impl Default for Plugins {
     fn default() -> Plugins {
         Plugins {
             directories: Vec::new(),
+            files: Vec::new(),
             config: BTreeMap::new(),
             cache: true,
             reload_interval: HumanDuration(Duration::from_secs(10)),

@@ -93,7 +93,10 @@ impl Catalog {
         let mut before: HashMap<PathBuf, Found> =
             self.files.drain(..).map(|found| (found.path.clone(), found)).collect();
         let mut bad = Vec::new();
-        for path in each_once(&self.directories).into_iter().flat_map(files_of) {
+        let named = &self.config.files;
+        let found = each_once(&self.directories).into_iter().flat_map(files_of);
+        let paths: Vec<_> = found.filter(|path| !named.contains(path)).chain(named.iter().cloned()).collect();
+        for path in paths {
             let before = before.remove(&path);
             let said = before.as_ref().and_then(|found| Some(found.error.as_ref()?.to_string()));
             let found = Found::look(path, before, runtime, &self.config);

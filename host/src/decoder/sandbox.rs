@@ -267,6 +267,16 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// A fresh instance that was told nothing yet, to try the contract call by call.
+    ///
+    /// # Errors
+    /// When it fails to start.
+    pub(crate) fn bare_instance(&self, plugin: &Plugin) -> Result<Instance, Failure> {
+        Instance::bare(self, &plugin.guest, &plugin.descriptor.name)
+    }
+}
+
 /// A compiled plugin.
 #[derive(Clone)]
 pub struct Plugin {
@@ -346,12 +356,13 @@ impl Instance {
         Ok(Instance { store, guest, ticks })
     }
 
-    fn describe(&mut self) -> Result<types::Descriptor, Failure> {
+    pub(crate) fn describe(&mut self) -> Result<types::Descriptor, Failure> {
         self.prepare();
         self.guest.podtap_decoder_decoder().call_describe(&mut self.store).map_err(failure)
     }
 
-    fn configure(&mut self, config: &str) -> Result<Option<String>, Failure> {
+    /// Gives its own words where it refuses the configuration.
+    pub(crate) fn configure(&mut self, config: &str) -> Result<Option<String>, Failure> {
         self.prepare();
         let answer = self.guest.podtap_decoder_decoder().call_configure(&mut self.store, config).map_err(failure)?;
         Ok(answer.err())
