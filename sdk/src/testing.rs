@@ -166,7 +166,8 @@ impl Conversation {
         }
         for first in 1..self.steps.len() {
             // That it stands it is all that can be asked: which request a response answers may be unknowable.
-            Conversation { steps: self.steps[first..].to_vec(), midstream: true }.seen::<D>(Cut::Random(first as u64));
+            Conversation { steps: self.steps[first..].to_vec(), midstream: true, config: self.config.clone() }
+                .seen::<D>(Cut::Random(first as u64));
         }
         lines
     }
@@ -189,7 +190,7 @@ impl Conversation {
                 steps.push(Step { kind, bytes, length, ..step.clone() });
             }
         }
-        Conversation { steps, midstream: self.midstream }
+        Conversation { steps, midstream: self.midstream, config: self.config.clone() }
     }
 
     /// The exchanges, one line each: `OUTCOME SUMMARY request A..B (N bytes) response C..D (M bytes) lost L name=value ...`
