@@ -1,4 +1,4 @@
-//! Pairs requests with responses in order, and keeps their times, sizes and losses.
+//! Pairs requests with responses, and keeps their times, sizes and losses: in order here, by id in [`by_id`].
 //!
 //! ```text
 //!   request() ──> waiting ──response()──> answering ──finish()──> emitted
@@ -20,6 +20,8 @@
 //! the client asks again after it was answered. Such a turn says that all was answered, for a client that has always
 //! waited for that before. Bias: until one is seen to ask while others wait behind a response, it is taken to wait, even
 //! if it sends several requests at once.
+
+pub(crate) mod by_id;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -67,6 +69,7 @@ pub struct Exchange<T> {
     request: Option<Span>,
     request_open: bool,
     answering: bool,
+    left_out: bool,
     /// A request that stands behind a loss, or anything that was reported while order was lost.
     order_lost: bool,
     lost_bytes: u64,
@@ -106,6 +109,11 @@ impl<T> Exchange<T> {
         self.taken & (1 << (field.id % 64)) != 0 && self.ids.contains(&field.id)
     }
 
+    /// The exchange is not worth an event: nothing of it is reported, however it ends.
+    pub fn leave_out(&mut self) {
+        self.left_out = true;
+    }
+
     /// Makes it new, with its buffers kept.
     fn reset(&mut self)
     where
@@ -122,9 +130,25 @@ impl<T> Exchange<T> {
         self.request = None;
         self.request_open = false;
         self.answering = false;
+        self.left_out = false;
         self.order_lost = false;
         self.lost_bytes = 0;
     }
+}
+
+/// Makes exchanges new and reports them: what pairing in order and pairing by id have in common.
+#[derive(Debug)]
+struct Report<T> {
+    connection: u32,
+    output: Rc<RefCell<Output>>,
+    client: Rc<RefCell<Inbox>>,
+    /// Called for each exchange before it is reported.
+    complete: fn(&mut Exchange<T>),
+    /// In boxes, which move for less than their content.
+    #[allow(clippy::vec_box)]
+    spare: Vec<Box<Exchange<T>>>,
+    /// Lost outside any exchange, to be noted in the next one.
+    lost_bytes: u64,
 }
 
 /// What is known of the order of requests and responses.
@@ -142,17 +166,8 @@ enum Order {
 
 #[derive(Debug)]
 struct Pairing<T> {
-    connection: u32,
-    output: Rc<RefCell<Output>>,
-    client: Rc<RefCell<Inbox>>,
-    /// Called for each exchange before it is reported.
-    complete: fn(&mut Exchange<T>),
-    /// In boxes, which move for less than their content.
+    report: Report<T>,
     waiting: VecDeque<Box<Exchange<T>>>,
-    #[allow(clippy::vec_box)]
-    spare: Vec<Box<Exchange<T>>>,
-    /// Lost outside any exchange, to be noted in the next one.
-    lost_bytes: u64,
     order: Order,
     /// The oldest requests that were given up for want of room: as many responses come first.
     forgotten: usize,
@@ -162,7 +177,11 @@ struct Pairing<T> {
     overlaps: bool,
 }
 
-impl<T: Default> Pairing<T> {
+impl<T: Default> Report<T> {
+    fn new(connection: u32, output: Rc<RefCell<Output>>, client: Rc<RefCell<Inbox>>) -> Report<T> {
+        Report { connection, output, client, complete: |_| (), spare: Vec::new(), lost_bytes: 0 }
+    }
+
     fn fresh(&mut self) -> Box<Exchange<T>> {
         let mut exchange = self.spare.pop().unwrap_or_default();
         exchange.lost_bytes = std::mem::take(&mut self.lost_bytes);
@@ -170,6 +189,9 @@ impl<T: Default> Pairing<T> {
     }
 
     fn emit(&mut self, mut exchange: Box<Exchange<T>>, response: Option<Span>, outcome: u8) {
+        if exchange.left_out {
+            return self.keep(exchange);
+        }
         (self.complete)(&mut exchange);
         if exchange.request_open {
             exchange.request = Some(Span { end_ns: 0, ..self.client.borrow().span() });
@@ -190,31 +212,14 @@ impl<T: Default> Pairing<T> {
         output.attribute_values.extend_from_slice(&exchange.values);
         output.text.extend_from_slice(&exchange.text);
         drop(output);
+        self.keep(exchange);
+    }
+
+    fn keep(&mut self, mut exchange: Box<Exchange<T>>) {
         if self.spare.len() < 4 {
             exchange.reset();
             self.spare.push(exchange);
         }
-    }
-
-    /// The front as the one being answered; made up where no request is known.
-    fn answering(&mut self) -> &mut Exchange<T> {
-        self.turn = true;
-        let lost = matches!(self.order, Order::Lost(_));
-        let known = self
-            .waiting
-            .front()
-            .is_some_and(|front| front.answering || !(lost || front.order_lost || self.forgotten > 0));
-        if !known {
-            let mut unmatched = self.fresh();
-            unmatched.order_lost = lost || self.waiting.front().is_some_and(|front| front.order_lost);
-            self.waiting.push_front(unmatched);
-        } else if self.order == Order::OneWaits {
-            self.order = Order::Known;
-        }
-        // Not empty: either the front is known, or one was just put there.
-        let front = &mut self.waiting[0];
-        front.answering = true;
-        front
     }
 
     fn give_up(&mut self, exchange: Box<Exchange<T>>, response: Option<Span>, reset: bool) {
@@ -226,12 +231,58 @@ impl<T: Default> Pairing<T> {
         self.emit(exchange, response, outcome);
     }
 
+    fn finish(&mut self, exchange: Box<Exchange<T>>, response: Option<Span>, outcome: Outcome) {
+        let code = match outcome {
+            _ if exchange.request.is_none() => code::UNMATCHED,
+            Outcome::Ok => code::OK,
+            Outcome::Error => code::ERROR,
+        };
+        self.emit(exchange, response, code);
+    }
+}
+
+impl<T> Exchange<T> {
+    /// Its request is the message that the client's stream has begun.
+    fn open_request(&mut self) {
+        self.request_open = true;
+        self.request = Some(Span::default());
+    }
+
+    /// Its request is as long as the client's stream has come.
+    fn close_request(&mut self, span: Span) {
+        self.request_open = false;
+        self.request = Some(span);
+    }
+}
+
+impl<T: Default> Pairing<T> {
+    /// The front as the one being answered; made up where no request is known.
+    fn answering(&mut self) -> &mut Exchange<T> {
+        self.turn = true;
+        let lost = matches!(self.order, Order::Lost(_));
+        let known = self
+            .waiting
+            .front()
+            .is_some_and(|front| front.answering || !(lost || front.order_lost || self.forgotten > 0));
+        if !known {
+            let mut unmatched = self.report.fresh();
+            unmatched.order_lost = lost || self.waiting.front().is_some_and(|front| front.order_lost);
+            self.waiting.push_front(unmatched);
+        } else if self.order == Order::OneWaits {
+            self.order = Order::Known;
+        }
+        // Not empty: either the front is known, or one was just put there.
+        let front = &mut self.waiting[0];
+        front.answering = true;
+        front
+    }
+
     /// Gives up all that wait for a response; `lost`: because order is lost, not because there was none.
     fn give_up_waiting(&mut self, lost: bool) {
         let first = usize::from(self.waiting.front().is_some_and(|front| front.answering));
         while let Some(mut exchange) = self.waiting.remove(first) {
             exchange.order_lost |= lost;
-            self.give_up(exchange, None, false);
+            self.report.give_up(exchange, None, false);
         }
     }
 
@@ -292,7 +343,7 @@ impl<T: Default> Pairing<T> {
             let first = usize::from(self.waiting.front().is_some_and(|front| front.answering));
             if let Some(oldest) = self.waiting.remove(first) {
                 self.forgotten += 1;
-                self.give_up(oldest, None, false);
+                self.report.give_up(oldest, None, false);
             }
         }
         match &mut self.order {
@@ -345,13 +396,8 @@ impl<T: Default + 'static> Exchanges<T> {
         complete: fn(&mut Exchange<T>),
     ) -> Exchanges<T> {
         let pairing = Pairing {
-            connection,
-            output,
-            client,
-            complete,
+            report: Report { complete, ..Report::new(connection, output, client) },
             waiting: VecDeque::new(),
-            spare: Vec::new(),
-            lost_bytes: 0,
             order: Order::Known,
             forgotten: 0,
             turn: false,
@@ -367,10 +413,9 @@ impl<T: Default + 'static> Exchanges<T> {
             pairing.begin_turn();
         }
         pairing.join();
-        let mut exchange = pairing.fresh();
+        let mut exchange = pairing.report.fresh();
         let value = fill(&mut exchange);
-        exchange.request_open = true;
-        exchange.request = Some(Span::default());
+        exchange.open_request();
         exchange.order_lost = pairing.order != Order::Known;
         pairing.waiting.push_back(exchange);
         value
@@ -383,8 +428,7 @@ impl<T: Default + 'static> Exchanges<T> {
         if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
             && newest.request_open
         {
-            newest.request_open = false;
-            newest.request = Some(span);
+            newest.close_request(span);
             fill(newest);
         }
     }
@@ -410,12 +454,7 @@ impl<T: Default + 'static> Exchanges<T> {
         pairing.answering();
         let Some(exchange) = pairing.waiting.pop_front() else { return };
         let matched = exchange.request.is_some();
-        let code = match outcome {
-            _ if !matched => code::UNMATCHED,
-            Outcome::Ok => code::OK,
-            Outcome::Error => code::ERROR,
-        };
-        pairing.emit(exchange, Some(server.span()), code);
+        pairing.report.finish(exchange, Some(server.span()), outcome);
         pairing.answered(matched);
     }
 
@@ -432,8 +471,7 @@ impl<T: Default + 'static> Exchanges<T> {
                 && newest.request_open
             {
                 // Its end was not seen; its time and size so far are all that is known.
-                newest.request_open = false;
-                newest.request = Some(Span { end_ns: 0, ..span });
+                newest.close_request(Span { end_ns: 0, ..span });
             }
             pairing.lose_requests();
         }
@@ -442,7 +480,7 @@ impl<T: Default + 'static> Exchanges<T> {
             let sought = client.seek(&find).await;
             let mut pairing = self.pairing.borrow_mut();
             match sought {
-                Sought::Passed { lost } => pairing.lost_bytes += lost,
+                Sought::Passed { lost } => pairing.report.lost_bytes += lost,
                 Sought::Found { passed: 0 } | Sought::Ended => return,
                 Sought::Found { .. } => return pairing.lose_requests(),
             }
@@ -463,13 +501,13 @@ impl<T: Default + 'static> Exchanges<T> {
             let mut pairing = self.pairing.borrow_mut();
             match pairing.waiting.front_mut() {
                 Some(front) => front.lost_bytes += gap,
-                None => pairing.lost_bytes += gap,
+                None => pairing.report.lost_bytes += gap,
             }
             if pairing.waiting.front().is_some_and(|front| front.answering)
                 && let Some(exchange) = pairing.waiting.pop_front()
             {
                 let matched = exchange.request.is_some();
-                pairing.give_up(exchange, Some(span), false);
+                pairing.report.give_up(exchange, Some(span), false);
                 pairing.answered(matched);
             }
             pairing.lose_responses();
@@ -482,7 +520,7 @@ impl<T: Default + 'static> Exchanges<T> {
             let mut pairing = self.pairing.borrow_mut();
             match sought {
                 Sought::Passed { lost } if lost > 0 && lost == std::mem::take(&mut noted) => continue,
-                Sought::Passed { lost } => pairing.lost_bytes += lost,
+                Sought::Passed { lost } => pairing.report.lost_bytes += lost,
                 Sought::Found { passed: 0 } | Sought::Ended => return,
                 Sought::Found { .. } => return pairing.lose_responses(),
             }
@@ -502,7 +540,7 @@ impl<T: Default + 'static> Close for Exchanges<T> {
         let mut pairing = self.pairing.borrow_mut();
         while let Some(exchange) = pairing.waiting.pop_front() {
             let response = exchange.answering.then(|| server.span());
-            pairing.give_up(exchange, response, reset);
+            pairing.report.give_up(exchange, response, reset);
         }
     }
 }
