@@ -11,7 +11,9 @@ use std::task::{Context, Waker};
 
 use crate::bindings::exports::podtap::decoder::decoder as contract;
 use crate::bindings::podtap::decoder::types::{self, Batch, OpenedConnection, Output};
-use crate::exchanges::{Close, Exchange, Exchanges};
+use crate::exchanges::by_id::ExchangesById;
+use crate::exchanges::in_order::Exchanges;
+use crate::exchanges::{Close, Exchange};
 use crate::fields::Attribute;
 use crate::stream::{Break, FROM_SERVER, Inbox, Stream};
 use crate::{Level, Verdict};
@@ -115,6 +117,14 @@ impl Connection {
     /// ended, to set what is known only then.
     pub fn exchanges_completed_by<T: Default + 'static>(&mut self, complete: fn(&mut Exchange<T>)) -> Exchanges<T> {
         let exchanges = Exchanges::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client), complete);
+        self.close = Some(Box::new(exchanges.clone()));
+        exchanges
+    }
+
+    /// The connection's exchanges, paired by id, instead of [`Connection::exchanges`]: for protocols whose responses
+    /// name the request that they answer. One call per connection, as there.
+    pub fn exchanges_by_id<T: Default + 'static>(&mut self) -> ExchangesById<T> {
+        let exchanges = ExchangesById::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client));
         self.close = Some(Box::new(exchanges.clone()));
         exchanges
     }

@@ -82,7 +82,9 @@ pub mod testing;
 pub use bindings::exports::podtap::decoder::decoder::Verdict;
 pub use bindings::podtap::decoder::host::Level;
 pub use bindings::podtap::decoder::types::{Batch, OpenedConnection, Output};
-pub use exchanges::{Exchange, Exchanges, MAX_WAITING, Outcome};
+pub use exchanges::by_id::ExchangesById;
+pub use exchanges::in_order::Exchanges;
+pub use exchanges::{Exchange, MAX_WAITING, Outcome};
 pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Settable, Text, Uint};
 #[doc(hidden)]
 pub use instance::Guest;

@@ -87,22 +87,21 @@ impl Settable<Text> for Route<'_> {
             Route::Configured(route) => return route.put(text),
             Route::Automatic(path) => path,
         };
-        // Every id has a digit in it. What lies between ids is copied in one piece.
-        let (before, mut copied, mut start, mut digit) = (text.len(), 0, 0, false);
-        for at in 0..=path.len() {
-            let byte = path.get(at).copied().unwrap_or(b'/');
-            digit |= byte.is_ascii_digit();
-            if byte != b'/' {
-                continue;
+        let (before, mut copied, mut start) = (text.len(), 0, 0);
+        while let Some(rest) = path.get(start..) {
+            let segment = &rest[..memchr::memchr(b'/', rest).unwrap_or(rest.len())];
+            // A loop over bytes is dear in the sandbox, and most segments are words.
+            if segment.first().is_some_and(u8::is_ascii_digit) || segment.len() >= MIN_HASH {
+                let length = id_length(segment);
+                if length > 0 {
+                    text.extend_from_slice(&path[copied..start]);
+                    text.extend_from_slice(PLACEHOLDER);
+                    copied = start + length;
+                }
             }
-            if digit && let Some(length) = id_length(&path[start..at]) {
-                text.extend_from_slice(&path[copied..start]);
-                text.extend_from_slice(PLACEHOLDER);
-                copied = start + length;
-            }
-            (start, digit) = (at + 1, false);
+            start += segment.len() + 1;
         }
-        text.extend_from_slice(path.get(copied..).unwrap_or_default());
+        text.extend_from_slice(&path[copied..]);
         (text.len() - before) as u64
     }
 }
@@ -115,14 +114,13 @@ const MIN_HASH: usize = 12;
 /// Tokens of letters and digits (ULID, KSUID, base 62) have at least so many.
 const MIN_TOKEN: usize = 20;
 
-/// How much of a segment is an id; none where none is.
-fn id_length(segment: &[u8]) -> Option<usize> {
+/// How much of a segment is an id: all of it, what stands before an extension, or nothing.
+fn id_length(segment: &[u8]) -> usize {
     if is_id(segment) {
-        return Some(segment.len());
+        return segment.len();
     }
-    // Of a file's name the extension stays.
-    let stem = segment.iter().rposition(|&byte| byte == b'.')?;
-    (stem > 0 && is_id(&segment[..stem])).then_some(stem)
+    let stem = segment.iter().rposition(|&byte| byte == b'.').unwrap_or(0);
+    if is_id(&segment[..stem]) { stem } else { 0 }
 }
 
 /// Numbers and dates, UUIDs, hashes, and long tokens of letters and digits.
