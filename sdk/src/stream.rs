@@ -74,6 +74,8 @@ pub(crate) struct Inbox {
     output: Rc<RefCell<Output>>,
     /// Unread bytes of earlier batches; they come before the chunk.
     carry: Vec<u8>,
+    /// When the first of them came.
+    carry_ns: u64,
     /// The chunk being read: `batch[start..end]`.
     batch: Rc<Vec<u8>>,
     start: usize,
@@ -99,6 +101,7 @@ impl Inbox {
             side,
             output,
             carry: Vec::new(),
+            carry_ns: 0,
             batch: Rc::default(),
             start: 0,
             end: 0,
@@ -194,12 +197,38 @@ impl Inbox {
     }
 
     fn message(&mut self) -> Poll<Result<(), Break>> {
-        if self.chunk().is_empty() {
-            return self.interrupted().map_or(Poll::Pending, |why| Poll::Ready(Err(why)));
-        }
+        // What a broken read has left in the carry begins no message.
+        let start_ns = match (self.carry.is_empty(), self.chunk().is_empty(), self.interrupted()) {
+            (_, true, Some(why)) => return Poll::Ready(Err(why)),
+            (true, true, None) => return Poll::Pending,
+            (true, false, _) => self.time_ns,
+            (false, ..) => self.carry_ns,
+        };
         self.message_position = self.position;
-        self.message = Span { start_ns: self.time_ns, ..Span::default() };
+        self.message = Span { start_ns, ..Span::default() };
         Poll::Ready(Ok(()))
+    }
+
+    /// Moves up to `length` bytes of the chunk behind the carry; the number of them.
+    fn keep(&mut self, length: usize) -> usize {
+        let chunk = self.batch.get(self.start..self.end).unwrap_or_default();
+        let visible = chunk.get(..length).unwrap_or(chunk);
+        if self.carry.is_empty() {
+            self.carry_ns = self.time_ns;
+        }
+        self.carry.extend_from_slice(visible);
+        self.start += visible.len();
+        visible.len()
+    }
+
+    /// Consumes `length` bytes of the carry, the last `kept` of which came with this chunk: what remains of those goes
+    /// back to it.
+    fn consume_carry(&mut self, length: usize, kept: usize) {
+        let behind = (self.carry.len() - length).min(kept);
+        self.start -= behind;
+        self.carry.truncate(self.carry.len() - behind);
+        self.carry.drain(..length);
+        self.consumed(length as u64);
     }
 
     /// Consumes the piece that `end` finds and gives what `read` makes of it.
@@ -223,21 +252,14 @@ impl Inbox {
             }
         }
         let had = self.carry.len();
-        let chunk = self.batch.get(self.start..self.end).unwrap_or_default();
-        let visible = chunk.get(..max.saturating_sub(had)).unwrap_or(chunk);
-        let taken = visible.len();
-        self.carry.extend_from_slice(visible);
-        self.start += taken;
+        let kept = self.keep(max.saturating_sub(had));
+        let visible = self.carry.get(..max).unwrap_or(&self.carry);
         if had > 0
-            && let Some(length) = end.end(&self.carry, *scanned)
+            && let Some(length) = end.end(visible, *scanned)
         {
-            let length = length.min(self.carry.len());
-            // What lies behind the piece came with this chunk: it was not in the carry before.
-            let behind = self.carry.len() - length;
-            self.start -= behind.min(taken);
-            let value = read.take().map(|read| read(&self.carry[..length]));
-            self.carry.clear();
-            self.consumed(length as u64);
+            let length = length.min(visible.len());
+            let value = read.take().map(|read| read(&visible[..length]));
+            self.consume_carry(length, kept);
             return Poll::Ready(value.ok_or(Break::Malformed));
         }
         *scanned = self.carry.len();
@@ -254,6 +276,9 @@ impl Inbox {
         max: usize,
         read: &mut impl FnMut(&[u8]) -> Option<(usize, T)>,
     ) -> Poll<Result<Option<T>, Break>> {
+        if !self.carry.is_empty() {
+            return Poll::Ready(Ok(None));
+        }
         let chunk = self.chunk();
         if chunk.is_empty() {
             return self.interrupted().map_or(Poll::Pending, |why| Poll::Ready(Err(why)));
@@ -266,6 +291,42 @@ impl Inbox {
         Poll::Ready(Ok(Some(value)))
     }
 
+    /// Gives what `read` makes of up to `length` bytes, consuming none. Fewer only where no more will come.
+    fn peek<T>(&mut self, length: usize, read: &mut Option<impl FnOnce(&[u8]) -> T>) -> Poll<Result<T, Break>> {
+        let visible = match self.chunk().get(..length) {
+            Some(visible) if self.carry.is_empty() => visible,
+            _ => {
+                self.keep(length.saturating_sub(self.carry.len()));
+                match (self.carry.get(..length), self.interrupted()) {
+                    (Some(visible), _) => visible,
+                    (None, None) => return Poll::Pending,
+                    (None, Some(why)) if self.carry.is_empty() => return Poll::Ready(Err(why)),
+                    (None, Some(_)) => &self.carry,
+                }
+            }
+        };
+        Poll::Ready(read.take().map(|read| read(visible)).ok_or(Break::Malformed))
+    }
+
+    /// Consumes what is there, up to `max` bytes.
+    fn piece<T>(&mut self, max: usize, read: &mut Option<impl FnOnce(&[u8]) -> T>) -> Poll<Result<T, Break>> {
+        let (bytes, carried) =
+            if self.carry.is_empty() { (self.chunk(), false) } else { (self.carry.as_slice(), true) };
+        if bytes.is_empty() && max > 0 {
+            return self.interrupted().map_or(Poll::Pending, |why| Poll::Ready(Err(why)));
+        }
+        let bytes = bytes.get(..max).unwrap_or(bytes);
+        let length = bytes.len();
+        let value = read.take().map(|read| read(bytes));
+        if carried {
+            self.consume_carry(length, 0);
+        } else {
+            self.start += length;
+            self.consumed(length as u64);
+        }
+        Poll::Ready(value.ok_or(Break::Malformed))
+    }
+
     fn drop_carry(&mut self) {
         let bytes = self.carry.len() as u64;
         self.carry.clear();
@@ -276,6 +337,10 @@ impl Inbox {
 
     /// Passes over everything before stream position `target`; gaps in it are losses, not breaks.
     fn skip(&mut self, target: u64) -> Poll<Result<(), Break>> {
+        if !self.carry.is_empty() {
+            let wanted = target.saturating_sub(self.position).min(self.carry.len() as u64);
+            self.consume_carry(wanted as usize, 0);
+        }
         let unread = self.chunk().len() as u64;
         let wanted = target.saturating_sub(self.position);
         if wanted <= unread {
@@ -312,6 +377,9 @@ impl Inbox {
 
     /// Passes over everything up to the end of the side.
     fn rest(&mut self, begin: u64) -> Poll<u64> {
+        if !self.carry.is_empty() {
+            self.consume_carry(self.carry.len(), 0);
+        }
         let unread = self.chunk().len() as u64;
         self.start = self.end;
         if unread > 0 {
@@ -403,6 +471,90 @@ impl Stream {
     pub async fn exact<T>(&mut self, length: usize, read: impl FnOnce(&[u8]) -> T) -> Result<T, Break> {
         let whole = |bytes: &[u8], _: usize| (bytes.len() >= length).then_some(length);
         self.until(whole, length.saturating_add(1), read).await
+    }
+
+    /// Reads a header of `header` bytes together with its payload, whose length `payload` takes from the header, and
+    /// gives what `read` makes of both.
+    ///
+    /// # Errors
+    /// [`Break::Malformed`] when they are longer than `max` bytes together; then only the header is consumed.
+    pub async fn frame<T>(
+        &mut self,
+        header: usize,
+        payload: impl Fn(&[u8]) -> usize,
+        max: usize,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Break> {
+        let whole = |bytes: &[u8]| bytes.get(..header).map(|head| header.saturating_add(payload(head)));
+        let end = |bytes: &[u8], _: usize| match whole(bytes)? {
+            length if length > max => Some(header),
+            length => (bytes.len() >= length).then_some(length),
+        };
+        let read = |bytes: &[u8]| (whole(bytes)? <= max).then(|| read(bytes));
+        self.until(end, max.max(header).saturating_add(1), read).await?.ok_or(Break::Malformed)
+    }
+
+    /// Looks at the next `length` bytes without consuming them: the next read sees them again. They are fewer where a gap
+    /// or the side's end comes first. Meant for a few bytes that say what follows; [`Stream::resync`] gives them up.
+    pub async fn peek<T>(&mut self, length: usize, read: impl FnOnce(&[u8]) -> T) -> Result<T, Break> {
+        let mut read = Some(read);
+        poll_fn(|_| self.inbox.borrow_mut().peek(length, &mut read)).await
+    }
+
+    /// Reads what has come, at least one byte and at most `max`: for payload that is worked on as it comes.
+    pub async fn piece<T>(&mut self, max: usize, read: impl FnOnce(&[u8]) -> T) -> Result<T, Break> {
+        let mut read = Some(read);
+        poll_fn(|_| self.inbox.borrow_mut().piece(max, &mut read)).await
+    }
+
+    /// Reads `N` bytes.
+    pub async fn array<const N: usize>(&mut self) -> Result<[u8; N], Break> {
+        self.exact(N, |bytes| bytes.first_chunk().copied()).await?.ok_or(Break::Malformed)
+    }
+
+    /// Reads a byte.
+    pub async fn u8(&mut self) -> Result<u8, Break> {
+        self.array().await.map(u8::from_le_bytes)
+    }
+
+    /// Reads 2 bytes, the lowest first.
+    pub async fn u16_le(&mut self) -> Result<u16, Break> {
+        self.array().await.map(u16::from_le_bytes)
+    }
+
+    /// Reads 2 bytes, the highest first.
+    pub async fn u16_be(&mut self) -> Result<u16, Break> {
+        self.array().await.map(u16::from_be_bytes)
+    }
+
+    /// Reads 3 bytes, the lowest first.
+    pub async fn u24_le(&mut self) -> Result<u32, Break> {
+        self.array().await.map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
+    }
+
+    /// Reads 3 bytes, the highest first.
+    pub async fn u24_be(&mut self) -> Result<u32, Break> {
+        self.array().await.map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
+    }
+
+    /// Reads 4 bytes, the lowest first.
+    pub async fn u32_le(&mut self) -> Result<u32, Break> {
+        self.array().await.map(u32::from_le_bytes)
+    }
+
+    /// Reads 4 bytes, the highest first.
+    pub async fn u32_be(&mut self) -> Result<u32, Break> {
+        self.array().await.map(u32::from_be_bytes)
+    }
+
+    /// Reads 8 bytes, the lowest first.
+    pub async fn u64_le(&mut self) -> Result<u64, Break> {
+        self.array().await.map(u64::from_le_bytes)
+    }
+
+    /// Reads 8 bytes, the highest first.
+    pub async fn u64_be(&mut self) -> Result<u64, Break> {
+        self.array().await.map(u64::from_be_bytes)
     }
 
     /// Passes over `length` bytes without looking at them. podtap is told and does not send what it can leave out.
