@@ -1,4 +1,4 @@
-//! Pairs requests with responses in order, and keeps their times, sizes and losses.
+//! Pairs requests with responses, and keeps their times, sizes and losses: in order here, by id in [`by_id`].
 //!
 //! ```text
 //!   request() ──> waiting ──response()──> answering ──finish()──> emitted
@@ -7,6 +7,8 @@
 //! ```
 //!
 //! Invariant: only the front of the queue is being answered; only its back may have an unfinished request.
+
+pub(crate) mod by_id;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -54,6 +56,7 @@ pub struct Exchange<T> {
     request: Option<Span>,
     request_open: bool,
     answering: bool,
+    left_out: bool,
     lost_bytes: u64,
 }
 
@@ -81,6 +84,11 @@ impl<T> Exchange<T> {
         }
     }
 
+    /// The exchange is not worth an event: nothing of it is reported, however it ends.
+    pub fn leave_out(&mut self) {
+        self.left_out = true;
+    }
+
     /// Makes it new, with its buffers kept.
     fn reset(&mut self)
     where
@@ -97,21 +105,28 @@ impl<T> Exchange<T> {
         self.request = None;
         self.request_open = false;
         self.answering = false;
+        self.left_out = false;
         self.lost_bytes = 0;
     }
 }
 
+/// Makes exchanges new and reports them: what pairing in order and pairing by id have in common.
 #[derive(Debug)]
-struct Pairing<T> {
+struct Report<T> {
     connection: u32,
     output: Rc<RefCell<Output>>,
     client: Rc<RefCell<Inbox>>,
     /// In boxes, which move for less than their content.
-    waiting: VecDeque<Box<Exchange<T>>>,
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Exchange<T>>>,
     /// Lost outside any exchange, to be noted in the next one.
     lost_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Pairing<T> {
+    report: Report<T>,
+    waiting: VecDeque<Box<Exchange<T>>>,
     /// Several requests have waited at once: order alone pairs them, so a loss makes it unknowable.
     pipelined: bool,
     /// Order was lost while pipelining: responses are reported without a request.
@@ -120,7 +135,11 @@ struct Pairing<T> {
     searching: bool,
 }
 
-impl<T: Default> Pairing<T> {
+impl<T: Default> Report<T> {
+    fn new(connection: u32, output: Rc<RefCell<Output>>, client: Rc<RefCell<Inbox>>) -> Report<T> {
+        Report { connection, output, client, spare: Vec::new(), lost_bytes: 0 }
+    }
+
     fn fresh(&mut self) -> Box<Exchange<T>> {
         let mut exchange = self.spare.pop().unwrap_or_default();
         exchange.lost_bytes = std::mem::take(&mut self.lost_bytes);
@@ -128,6 +147,9 @@ impl<T: Default> Pairing<T> {
     }
 
     fn emit(&mut self, mut exchange: Box<Exchange<T>>, response: Option<Span>, outcome: u8) {
+        if exchange.left_out {
+            return self.keep(exchange);
+        }
         if exchange.request_open {
             exchange.request = Some(Span { end_ns: 0, ..self.client.borrow().span() });
         }
@@ -147,23 +169,14 @@ impl<T: Default> Pairing<T> {
         output.attribute_values.extend_from_slice(&exchange.values);
         output.text.extend_from_slice(&exchange.text);
         drop(output);
+        self.keep(exchange);
+    }
+
+    fn keep(&mut self, mut exchange: Box<Exchange<T>>) {
         if self.spare.len() < 4 {
             exchange.reset();
             self.spare.push(exchange);
         }
-    }
-
-    /// The front as the one being answered; made up where no request is known.
-    fn answering(&mut self) -> &mut Exchange<T> {
-        let known = self.waiting.front().is_some_and(|front| front.answering || !self.unpaired);
-        if !known {
-            let unmatched = self.fresh();
-            self.waiting.push_front(unmatched);
-        }
-        // Not empty: either the front is known, or one was just put there.
-        let front = &mut self.waiting[0];
-        front.answering = true;
-        front
     }
 
     fn give_up(&mut self, exchange: Box<Exchange<T>>, response: Option<Span>, reset: bool) {
@@ -173,6 +186,44 @@ impl<T: Default> Pairing<T> {
             (_, false) => code::NO_RESPONSE,
         };
         self.emit(exchange, response, outcome);
+    }
+
+    fn finish(&mut self, exchange: Box<Exchange<T>>, response: Option<Span>, outcome: Outcome) {
+        let code = match outcome {
+            _ if exchange.request.is_none() => code::UNMATCHED,
+            Outcome::Ok => code::OK,
+            Outcome::Error => code::ERROR,
+        };
+        self.emit(exchange, response, code);
+    }
+}
+
+impl<T> Exchange<T> {
+    /// Its request is the message that the client's stream has begun.
+    fn open_request(&mut self) {
+        self.request_open = true;
+        self.request = Some(Span::default());
+    }
+
+    /// Its request is as long as the client's stream has come.
+    fn close_request(&mut self, span: Span) {
+        self.request_open = false;
+        self.request = Some(span);
+    }
+}
+
+impl<T: Default> Pairing<T> {
+    /// The front as the one being answered; made up where no request is known.
+    fn answering(&mut self) -> &mut Exchange<T> {
+        let known = self.waiting.front().is_some_and(|front| front.answering || !self.unpaired);
+        if !known {
+            let unmatched = self.report.fresh();
+            self.waiting.push_front(unmatched);
+        }
+        // Not empty: either the front is known, or one was just put there.
+        let front = &mut self.waiting[0];
+        front.answering = true;
+        front
     }
 }
 
@@ -192,12 +243,8 @@ impl<T> Clone for Exchanges<T> {
 impl<T: Default + 'static> Exchanges<T> {
     pub(crate) fn new(connection: u32, output: Rc<RefCell<Output>>, client: Rc<RefCell<Inbox>>) -> Exchanges<T> {
         let pairing = Pairing {
-            connection,
-            output,
-            client,
+            report: Report::new(connection, output, client),
             waiting: VecDeque::new(),
-            spare: Vec::new(),
-            lost_bytes: 0,
             pipelined: false,
             unpaired: false,
             searching: false,
@@ -211,20 +258,19 @@ impl<T: Default + 'static> Exchanges<T> {
         if pairing.waiting.len() >= MAX_WAITING
             && let Some(oldest) = pairing.waiting.pop_front()
         {
-            pairing.give_up(oldest, None, false);
+            pairing.report.give_up(oldest, None, false);
             // Its response will come first, and belongs to nobody we know.
             pairing.unpaired = true;
         }
         if pairing.searching && !pairing.pipelined {
             // The client went on: what it asked before was answered, in what was lost.
             while let Some(answered) = pairing.waiting.pop_front() {
-                pairing.give_up(answered, None, false);
+                pairing.report.give_up(answered, None, false);
             }
         }
-        let mut exchange = pairing.fresh();
+        let mut exchange = pairing.report.fresh();
         let value = fill(&mut exchange);
-        exchange.request_open = true;
-        exchange.request = Some(Span::default());
+        exchange.open_request();
         pairing.waiting.push_back(exchange);
         pairing.pipelined |= pairing.waiting.len() > 1;
         value
@@ -237,8 +283,7 @@ impl<T: Default + 'static> Exchanges<T> {
         if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
             && newest.request_open
         {
-            newest.request_open = false;
-            newest.request = Some(span);
+            newest.close_request(span);
             fill(newest);
         }
     }
@@ -254,12 +299,7 @@ impl<T: Default + 'static> Exchanges<T> {
         let mut pairing = self.pairing.borrow_mut();
         pairing.answering();
         let Some(exchange) = pairing.waiting.pop_front() else { return };
-        let code = match outcome {
-            _ if exchange.request.is_none() => code::UNMATCHED,
-            Outcome::Ok => code::OK,
-            Outcome::Error => code::ERROR,
-        };
-        pairing.emit(exchange, Some(server.span()), code);
+        pairing.report.finish(exchange, Some(server.span()), outcome);
     }
 
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the client's stream: goes on with the next request, which
@@ -275,13 +315,12 @@ impl<T: Default + 'static> Exchanges<T> {
                 && newest.request_open
             {
                 // Its end was not seen; its time and size so far are all that is known.
-                newest.request_open = false;
-                newest.request = Some(Span { end_ns: 0, ..span });
+                newest.close_request(Span { end_ns: 0, ..span });
             }
             pairing.unpaired |= pairing.pipelined;
         }
         let lost = client.resync(find).await;
-        self.pairing.borrow_mut().lost_bytes += lost;
+        self.pairing.borrow_mut().report.lost_bytes += lost;
     }
 
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the server's stream: goes on with the next response, which
@@ -300,19 +339,19 @@ impl<T: Default + 'static> Exchanges<T> {
             pairing.unpaired |= pairing.pipelined;
             match pairing.waiting.front_mut() {
                 Some(front) => front.lost_bytes += gap,
-                None => pairing.lost_bytes += gap,
+                None => pairing.report.lost_bytes += gap,
             }
             let keep = if pairing.pipelined { 0 } else { usize::MAX };
             while pairing.waiting.front().is_some_and(|front| front.answering) || pairing.waiting.len() > keep {
                 let Some(exchange) = pairing.waiting.pop_front() else { break };
                 let response = exchange.answering.then_some(span);
-                pairing.give_up(exchange, response, false);
+                pairing.report.give_up(exchange, response, false);
             }
         }
         let lost = server.resync(find).await;
         let mut pairing = self.pairing.borrow_mut();
         pairing.searching = false;
-        pairing.lost_bytes += lost.saturating_sub(gap);
+        pairing.report.lost_bytes += lost.saturating_sub(gap);
     }
 }
 
@@ -327,7 +366,7 @@ impl<T: Default + 'static> Close for Exchanges<T> {
         let mut pairing = self.pairing.borrow_mut();
         while let Some(exchange) = pairing.waiting.pop_front() {
             let response = exchange.answering.then(|| server.span());
-            pairing.give_up(exchange, response, reset);
+            pairing.report.give_up(exchange, response, reset);
         }
     }
 }

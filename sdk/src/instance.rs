@@ -11,6 +11,7 @@ use std::task::{Context, Waker};
 
 use crate::bindings::exports::podtap::decoder::decoder as contract;
 use crate::bindings::podtap::decoder::types::{self, Batch, OpenedConnection, Output};
+use crate::exchanges::by_id::ExchangesById;
 use crate::exchanges::{Close, Exchanges};
 use crate::fields::Attribute;
 use crate::stream::{Break, FROM_SERVER, Inbox, Stream};
@@ -109,6 +110,14 @@ impl Connection {
     /// reported as `no_response` or `aborted`.
     pub fn exchanges<T: Default + 'static>(&mut self) -> Exchanges<T> {
         let exchanges = Exchanges::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client));
+        self.close = Some(Box::new(exchanges.clone()));
+        exchanges
+    }
+
+    /// The connection's exchanges, paired by id, instead of [`Connection::exchanges`]: for protocols whose responses
+    /// name the request that they answer. One call per connection, as there.
+    pub fn exchanges_by_id<T: Default + 'static>(&mut self) -> ExchangesById<T> {
+        let exchanges = ExchangesById::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client));
         self.close = Some(Box::new(exchanges.clone()));
         exchanges
     }

@@ -82,6 +82,7 @@ pub mod testing;
 pub use bindings::exports::podtap::decoder::decoder::Verdict;
 pub use bindings::podtap::decoder::host::Level;
 pub use bindings::podtap::decoder::types::{Batch, OpenedConnection, Output};
+pub use exchanges::by_id::ExchangesById;
 pub use exchanges::{Exchange, Exchanges, MAX_WAITING, Outcome};
 pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Text, Uint};
 #[doc(hidden)]

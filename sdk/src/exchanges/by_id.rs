@@ -1,0 +1,248 @@
+//! Pairing by id: a response names the request that it answers, in whatever order.
+//!
+//! ```text
+//!   request(id) ──> waiting ──response(id)──> answering ──finish()──> emitted
+//!       │              │  └──────<──continues()──┘  │
+//!       │              └────────── close ───────────┴──> no_response, aborted
+//!       └──request_end_unanswered()──> emitted: ok, without a response
+//! ```
+//!
+//! Invariant: only the newest may have an unfinished request; at most one is being answered, for a side is read in order.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::{Close, Exchange, MAX_WAITING, Outcome, Report, code};
+use crate::bindings::podtap::decoder::types::Output;
+use crate::stream::{Inbox, Span, Stream};
+
+#[derive(Debug)]
+struct Waiting<T> {
+    id: u64,
+    exchange: Box<Exchange<T>>,
+    /// Replies that came before the one being read.
+    earlier: Option<Span>,
+    /// Bytes of the server were lost while it waited: they may have been its response.
+    doubted: bool,
+}
+
+impl<T> Waiting<T> {
+    /// All replies so far; `latest` is the one that the server's stream has read.
+    fn response(&self, latest: Span) -> Span {
+        match self.earlier {
+            None => latest,
+            Some(earlier) => Span {
+                start_ns: earlier.start_ns,
+                end_ns: latest.end_ns,
+                bytes: earlier.bytes + latest.bytes,
+                lost_bytes: earlier.lost_bytes + latest.lost_bytes,
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pairing<T> {
+    report: Report<T>,
+    /// The oldest first. Few wait at once, so that looking through them is cheaper than a map.
+    waiting: VecDeque<Waiting<T>>,
+    /// The id of the exchange whose response the server's stream is in.
+    answering: Option<u64>,
+}
+
+impl<T: Default> Pairing<T> {
+    fn position(&self, id: u64) -> Option<usize> {
+        self.waiting.iter().position(|waiting| waiting.id == id)
+    }
+
+    fn fresh(&mut self, id: u64) -> Waiting<T> {
+        Waiting { id, exchange: self.report.fresh(), earlier: None, doubted: false }
+    }
+
+    /// Takes out the exchange whose response the server's stream is in.
+    fn take_answering(&mut self) -> Option<Waiting<T>> {
+        let id = self.answering.take()?;
+        self.waiting.remove(self.position(id)?)
+    }
+
+    /// Reports an exchange that gets no more replies; `latest` where one is being read.
+    fn give_up(&mut self, waiting: Waiting<T>, latest: Option<Span>, reset: bool) {
+        let response = latest.map(|latest| waiting.response(latest)).or(waiting.earlier);
+        self.report.give_up(waiting.exchange, response, reset);
+    }
+
+    /// Of those that waited while bytes of the server were lost, the ones before `position` have had their responses
+    /// then, or never get any: the server has come to a later request.
+    fn give_up_doubted(&mut self, position: usize) {
+        let mut rest = position;
+        let mut index = 0;
+        while rest > 0 {
+            rest -= 1;
+            if self.waiting.get(index).is_some_and(|waiting| waiting.doubted) {
+                if let Some(waiting) = self.waiting.remove(index) {
+                    self.give_up(waiting, None, false);
+                }
+            } else {
+                index += 1;
+            }
+        }
+    }
+}
+
+/// The exchanges of one connection whose responses name their request, shared by the tasks of its sides. `T` is what the
+/// decoder must remember from a request to its response.
+#[derive(Debug)]
+pub struct ExchangesById<T> {
+    pairing: Rc<RefCell<Pairing<T>>>,
+}
+
+impl<T> Clone for ExchangesById<T> {
+    fn clone(&self) -> ExchangesById<T> {
+        ExchangesById { pairing: Rc::clone(&self.pairing) }
+    }
+}
+
+impl<T: Default + 'static> ExchangesById<T> {
+    pub(crate) fn new(connection: u32, output: Rc<RefCell<Output>>, client: Rc<RefCell<Inbox>>) -> ExchangesById<T> {
+        let report = Report::new(connection, output, client);
+        let pairing = Pairing { report, waiting: VecDeque::new(), answering: None };
+        ExchangesById { pairing: Rc::new(RefCell::new(pairing)) }
+    }
+
+    /// The message that the client's stream has begun is request `id`. `fill` sets what is known of it. One that waits
+    /// under the same id is given up, and so is the oldest where [`MAX_WAITING`] wait.
+    pub fn request<R>(&self, id: u64, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
+        let mut pairing = self.pairing.borrow_mut();
+        let full = (pairing.waiting.len() >= MAX_WAITING).then_some(0);
+        if let Some(oldest) = pairing.position(id).or(full).and_then(|position| pairing.waiting.remove(position)) {
+            pairing.give_up(oldest, None, false);
+        }
+        let mut waiting = pairing.fresh(id);
+        let value = fill(&mut waiting.exchange);
+        waiting.exchange.open_request();
+        pairing.waiting.push_back(waiting);
+        value
+    }
+
+    /// The newest request is complete: its last byte is the last that `client` has read. `fill` sets what is known only
+    /// now; it is not called when the exchange is over already, by an early response.
+    pub fn request_end(&self, client: &Stream, fill: impl FnOnce(&mut Exchange<T>)) {
+        let span = client.span();
+        if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
+            && newest.exchange.request_open
+        {
+            newest.exchange.close_request(span);
+            fill(&mut newest.exchange);
+        }
+    }
+
+    /// As [`ExchangesById::request_end`], of a request that nobody answers: the exchange is reported as ok, without times
+    /// of a response.
+    pub fn request_end_unanswered(&self, client: &Stream, fill: impl FnOnce(&mut Exchange<T>)) {
+        let span = client.span();
+        let mut pairing = self.pairing.borrow_mut();
+        if let Some(mut newest) = pairing.waiting.pop_back_if(|newest| newest.exchange.request_open) {
+            newest.exchange.close_request(span);
+            fill(&mut newest.exchange);
+            pairing.report.emit(newest.exchange, None, code::OK);
+        }
+    }
+
+    /// A response to request `id` has begun: `fill` sees its exchange, with the state that the request left there (the
+    /// default, where the request was not captured). May be called again for the same response.
+    pub fn response<R>(&self, id: u64, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
+        let mut pairing = self.pairing.borrow_mut();
+        pairing.answering = Some(id);
+        if let Some(position) = pairing.position(id) {
+            pairing.give_up_doubted(position);
+        }
+        let position = pairing.position(id).unwrap_or_else(|| {
+            // Not at the back, which is the newest request's.
+            let unmatched = pairing.fresh(id);
+            pairing.waiting.push_front(unmatched);
+            0
+        });
+        let exchange = &mut pairing.waiting[position].exchange;
+        exchange.answering = true;
+        fill(exchange)
+    }
+
+    /// The response is complete: its last byte is the last that `server` has read. The exchange is reported.
+    pub fn finish(&self, server: &Stream, outcome: Outcome) {
+        let mut pairing = self.pairing.borrow_mut();
+        let Some(waiting) = pairing.take_answering() else { return };
+        let response = waiting.response(server.span());
+        pairing.report.finish(waiting.exchange, Some(response), outcome);
+    }
+
+    /// This reply is complete and another follows, which will name `next` as what it answers: all replies are one
+    /// response, from the first byte of the first to the last byte of the last.
+    pub fn continues(&self, server: &Stream, next: u64) {
+        let mut pairing = self.pairing.borrow_mut();
+        let Some(position) = pairing.answering.take().and_then(|id| pairing.position(id)) else { return };
+        let waiting = &mut pairing.waiting[position];
+        waiting.earlier = Some(waiting.response(server.span()));
+        waiting.id = next;
+    }
+
+    /// The response is over, but what it said cannot be known: the exchange is reported as aborted.
+    pub fn abort(&self, server: &Stream) {
+        let mut pairing = self.pairing.borrow_mut();
+        if let Some(waiting) = pairing.take_answering() {
+            pairing.give_up(waiting, Some(server.span()), false);
+        }
+    }
+
+    /// After a [`Break::Gap`] or [`Break::Malformed`] of the client's stream: goes on with the next request, which
+    /// `find` recognises as in [`Stream::resync`]. Requests may be missing; what was lost is noted in the next exchange.
+    ///
+    /// [`Break::Gap`]: crate::Break::Gap
+    /// [`Break::Malformed`]: crate::Break::Malformed
+    pub async fn resync_requests(&self, client: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        let span = client.span();
+        if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
+            && newest.exchange.request_open
+        {
+            // Its end was not seen; its time and size so far are all that is known.
+            newest.exchange.close_request(Span { end_ns: 0, ..span });
+        }
+        let lost = client.resync(find).await;
+        self.pairing.borrow_mut().report.lost_bytes += lost;
+    }
+
+    /// After a [`Break::Gap`] or [`Break::Malformed`] of the server's stream: goes on with the next response, which
+    /// `find` recognises as in [`Stream::resync`]. The exchange being answered is reported as far as it was seen. Of the
+    /// others, those that are older than the next one answered are given up then.
+    ///
+    /// [`Break::Gap`]: crate::Break::Gap
+    /// [`Break::Malformed`]: crate::Break::Malformed
+    pub async fn resync_responses(&self, server: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        let gap = server.gap();
+        {
+            let span = server.span();
+            let mut pairing = self.pairing.borrow_mut();
+            if let Some(mut waiting) = pairing.take_answering() {
+                waiting.exchange.lost_bytes += gap;
+                pairing.give_up(waiting, Some(span), false);
+            } else if let Some(oldest) = pairing.waiting.front_mut() {
+                oldest.exchange.lost_bytes += gap;
+            } else {
+                pairing.report.lost_bytes += gap;
+            }
+            pairing.waiting.iter_mut().for_each(|waiting| waiting.doubted = true);
+        }
+        let lost = server.resync(find).await;
+        self.pairing.borrow_mut().report.lost_bytes += lost.saturating_sub(gap);
+    }
+}
+
+impl<T: Default + 'static> Close for ExchangesById<T> {
+    fn close(&self, reset: bool, server: &Inbox) {
+        let mut pairing = self.pairing.borrow_mut();
+        while let Some(waiting) = pairing.waiting.pop_front() {
+            let latest = (pairing.answering == Some(waiting.id)).then(|| server.span());
+            pairing.give_up(waiting, latest, reset);
+        }
+    }
+}
