@@ -449,22 +449,32 @@ impl<L: Listener> Reader<L> {
     /// type, e_name, value (BSON 1.1, "element"), or the document's end.
     fn element(&mut self, bytes: &[u8], frame: Frame) -> Result<Step, Fault> {
         let Some(&kind) = bytes.first() else { return Ok(Step::More) };
-        let depth = self.depth();
         if kind == 0 {
             if self.offset + 1 != frame.end {
                 return Err(Fault::Length);
             }
+            let depth = self.depth();
             self.frames.pop();
             if frame.kind == Kind::Nested {
                 self.listener.leave(depth - 1);
             }
             return Ok(Step::Took(1, 0));
         }
-        // Behind the value at least the terminator follows.
-        let room = frame.end.checked_sub(self.offset + 1).filter(|&room| room > 0).ok_or(Fault::Length)?;
+        // What is left of the document before its terminator.
+        let room = frame.end.checked_sub(self.offset + 1).ok_or(Fault::Length)?;
+        let within = usize::try_from(room).ok().and_then(|room| bytes.get(..room)).unwrap_or(bytes);
+        match self.value(kind, within, room) {
+            // No more can come of what ends with its document.
+            Ok(Step::More) if within.len() as u64 == room => Err(Fault::Length),
+            step => step,
+        }
+    }
+
+    /// An element of a type in the `room` bytes that are left of its document, of which `bytes` are there.
+    fn value(&mut self, kind: u8, bytes: &[u8], room: u64) -> Result<Step, Fault> {
         let rest = bytes.get(1..).unwrap_or_default();
         let Some(name_end) = memchr::memchr(0, rest.get(..=MAX_NAME).unwrap_or(rest)) else {
-            return if rest.len() > MAX_NAME { past(bytes.len(), room) } else { Ok(Step::More) };
+            return Ok(if rest.len() > MAX_NAME { past(bytes.len(), room) } else { Step::More });
         };
         let (name, value_at) = (&rest[..name_end], 1 + name_end + 1);
         let bytes = bytes.get(value_at..).unwrap_or_default();
@@ -483,11 +493,14 @@ impl<L: Listener> Reader<L> {
             0x03 | 0x04 | 0x0f => (length(0), 4),
             0x05 => (length(5), 4),
             0x0c => (length(4 + 12), 4),
-            0x0b => match cstrings(bytes) {
-                Some(length) => (Some(length as u64), 0),
-                None if bytes.len() + value_at >= MAX_STEP => return past(bytes.len() + value_at, room),
-                None => return Ok(Step::More),
-            },
+            0x0b => {
+                let visible = bytes.get(..MAX_STEP - value_at).unwrap_or(bytes);
+                match cstrings(visible) {
+                    Some(length) => (Some(length as u64), length),
+                    None if visible.len() + value_at >= MAX_STEP => return Ok(past(MAX_STEP, room)),
+                    None => return Ok(Step::More),
+                }
+            }
             _ => return Err(Fault::Type),
         };
         let Some(size) = size else { return Ok(Step::More) };
@@ -517,6 +530,7 @@ impl<L: Listener> Reader<L> {
             0x12 => Value::Int(i64_at(visible, 0).unwrap_or_default()),
             _ => Value::Other(type_name(kind)),
         };
+        let depth = self.depth();
         let follow = self.listener.element(depth, name, value);
         if follow == Follow::Into && matches!(kind, 0x03 | 0x04) {
             if depth >= MAX_DEPTH {
@@ -529,9 +543,9 @@ impl<L: Listener> Reader<L> {
     }
 }
 
-/// Past the rest of a document but for its terminator; `room` is what is left of it behind one byte.
-fn past(looked_at: usize, room: u64) -> Result<Step, Fault> {
-    room.checked_sub(looked_at as u64).map(|rest| Step::Took(looked_at, rest)).ok_or(Fault::Length)
+/// Past the `room` bytes that are left of a document, of which so many were looked at.
+fn past(looked_at: usize, room: u64) -> Step {
+    Step::Took(looked_at, room.saturating_sub(looked_at as u64))
 }
 
 /// The length of two strings that end with NUL (BSON 1.1, regular expression).
