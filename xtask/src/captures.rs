@@ -1,4 +1,4 @@
-//! `cargo xtask captures`: makes the captures that ship with the HTTP decoder anew, from real servers and real clients.
+//! `cargo xtask captures`: makes the captures that ship with the decoders anew, from real servers and real clients.
 //!
 //! `nginx-tour.pcap` has a few hundred exchanges of many kinds; `nginx-tour.log` beside it is nginx's own record of
 //! them, tab-separated: method, URI, status, bytes sent, connection number, number of the request on the connection,
@@ -7,6 +7,9 @@
 //!
 //! `servers-tour.pcap` has what Apache httpd, Node, Python's http.server and Go's net/http make of the same protocol, asked
 //! by curl, Node, Python and Go.
+//!
+//! `pymongo-*.pcap` of the MongoDB decoder are a driver's tour of commands, plain and by each compressor;
+//! `pymongo-*.commands` beside them is what the driver's command monitoring saw, as `xtask/captures/mongodb.py` writes it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -18,18 +21,63 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{self, Running};
 use crate::traffic::{Nginx, Tcpdump};
-use crate::workspace;
+use crate::{mongodb, workspace};
 
 /// How to make the captures.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only those of one decoder
+    #[arg(value_enum)]
+    decoder: Option<Decoder>,
     /// Port of 127.0.0.1 and ::1 that nginx listens on
     #[arg(long, default_value_t = 8080)]
     port: u16,
 }
 
-/// Makes the captures; nothing of what ships is touched unless all went well.
+/// Whose captures.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Decoder {
+    Http,
+    Mongodb,
+}
+
+/// Documents in the driver's tour: enough for many batches, few enough to ship.
+const DOCUMENTS: usize = 200;
+
+/// Makes the captures; nothing of what ships is touched unless all of the decoder's went well.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let wanted = |decoder| args.decoder.is_none_or(|only| only == decoder);
+    if wanted(Decoder::Http) {
+        http(args)?;
+    }
+    if wanted(Decoder::Mongodb) {
+        pymongo()?;
+    }
+    Ok(())
+}
+
+fn pymongo() -> Result<()> {
+    let packages = mongodb::packages()?;
+    let folder = workspace::target().join("captures/mongodb");
+    let mut made = Vec::new();
+    for compressor in mongodb::COMPRESSORS {
+        let capture = folder.join(format!("pymongo-{}.pcap", compressor.unwrap_or("plain")));
+        let record = mongodb::tour(&packages, &capture, DOCUMENTS, compressor)?;
+        made.push((capture, record));
+    }
+    let shipped = workspace::root().join("plugins/mongodb/tests/captures");
+    fs::create_dir_all(&shipped)?;
+    for (capture, record) in made {
+        let to = shipped.join(capture.file_name().context("a capture has a name")?);
+        fs::copy(&capture, &to)?;
+        fs::write(to.with_extension("commands"), &record)?;
+        let size = fs::metadata(&to)?.len().div_ceil(1024);
+        println!("{}: {} commands, {size} KiB", workspace::short(&to), record.lines().count());
+    }
+    Ok(())
+}
+
+fn http(args: &Args) -> Result<()> {
     let folder = workspace::target().join("captures");
     write_site(&folder.join("site"))?;
     nginx(args, &folder)?;

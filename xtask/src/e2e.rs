@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_losses, e2e_nginx};
+use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_nginx};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
@@ -12,6 +12,8 @@ pub(crate) enum Check {
     Losses(e2e_losses::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
+    /// The commands of a MongoDB driver against its own command monitoring
+    Mongodb,
 }
 
 /// Runs one check.
@@ -20,5 +22,6 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Nginx(args) => e2e_nginx::run(args),
         Check::Losses(args) => e2e_losses::run(args),
         Check::Kafka => e2e_kafka::run(),
+        Check::Mongodb => e2e_mongodb::run(),
     }
 }

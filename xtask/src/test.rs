@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_losses, e2e_nginx, fuzz, kafka, plugins, process, setup, workspace};
+use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_nginx, fuzz, kafka, mongodb, plugins, process, setup, workspace};
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
 const FUZZ_SECONDS: u64 = 20;
@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("fuzz", "--quick");
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e losses", "--quick");
+        tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e kafka", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
@@ -57,6 +58,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 let traffic = e2e_nginx::Args { exchanges: 50_000, reuse: true };
                 tally.step("e2e losses", || e2e_losses::run(&e2e_losses::Args::of(traffic)));
             }
+        }
+        let uninstalled = || mongodb::packages().err().map(|error| format!("pip cannot install it: {error:#}"));
+        match missing(&mongodb::PROGRAMS).or_else(unprivileged).or_else(uninstalled) {
+            Some(why) => tally.skip("e2e mongodb", &why),
+            None => tally.step("e2e mongodb", e2e_mongodb::run),
         }
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {
