@@ -260,5 +260,5 @@ fn from_a_new_crate_to_events() {
     // The crate's own tests, as native code.
     let manifest = made.join("Cargo.toml");
     let own = run(&["cargo", "test", "--quiet", "--offline", "--manifest-path", manifest.to_str().unwrap()]);
-    assert!(own.contains("3 passed"), "{own}");
+    assert!(own.contains("4 passed"), "{own}");
 }

@@ -114,6 +114,8 @@ struct Pairing<T> {
     lost_bytes: u64,
     /// Several requests have waited at once: order alone pairs them, so a loss makes it unknowable.
     pipelined: bool,
+    /// A request may have been lost whose response has not come: where requests are pipelined, it would shift all others.
+    missing_request: bool,
     /// Order was lost while pipelining: responses are reported without a request.
     unpaired: bool,
     /// The server's stream is broken, and its next response not found yet.
@@ -207,6 +209,7 @@ impl<T: Default + 'static> Exchanges<T> {
             spare: Vec::new(),
             lost_bytes: 0,
             pipelined: false,
+            missing_request: false,
             unpaired: false,
             searching: false,
         };
@@ -235,6 +238,7 @@ impl<T: Default + 'static> Exchanges<T> {
         exchange.request = Some(Span::default());
         pairing.waiting.push_back(exchange);
         pairing.pipelined |= pairing.waiting.len() > 1;
+        pairing.unpaired |= pairing.pipelined && pairing.missing_request;
         value
     }
 
@@ -262,6 +266,8 @@ impl<T: Default + 'static> Exchanges<T> {
         let mut pairing = self.pairing.borrow_mut();
         pairing.answering();
         let Some(exchange) = pairing.waiting.pop_front() else { return };
+        // That of the request that was lost, so that the next one is of the next request.
+        pairing.missing_request &= exchange.request.is_some();
         let code = match outcome {
             _ if exchange.request.is_none() => code::UNMATCHED,
             Outcome::Ok => code::OK,
@@ -287,6 +293,7 @@ impl<T: Default + 'static> Exchanges<T> {
                 newest.request = Some(Span { end_ns: 0, ..span });
             }
             pairing.unpaired |= pairing.pipelined;
+            pairing.missing_request = true;
         }
         let lost = client.resync(find).await;
         self.pairing.borrow_mut().lost_bytes += lost;
