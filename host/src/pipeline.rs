@@ -159,7 +159,16 @@ impl Decoders {
             problems.push(format!("{} decoders found; the first {} are used", plugins.len(), decoder::MAX_PLUGINS));
             plugins.truncate(decoder::MAX_PLUGINS);
         }
+        for (port, name) in &config.detection.ports {
+            let names = plugins.iter().map(|plugin| plugin.descriptor.name.as_str());
+            check_name(names, &format!("detection.ports.{port}"), name)?;
+        }
         Ok(Decoders { runtime, plugins, problems, catalog: Some(catalog), watch: None })
+    }
+
+    /// One line for each decoder that cannot be used, and each setting about decoders that does nothing.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
     }
 
     /// One alone, whatever else is found.
@@ -208,7 +217,7 @@ pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outpu
     let Decoders { runtime, plugins, problems, watch, .. } = decoders;
     let mut report = Report { problems: problems.clone(), ..Report::default() };
     outputs.set_status_attributes(&status_attributes(plugins));
-    let plugins = start_plugins(runtime, config, plugins, &mut report.problems)?;
+    let plugins = start_plugins(runtime, plugins, &mut report.problems);
     let ports = config.detection.ports.clone();
     let dispatch_limits = DispatchLimits {
         batch_entries: config.decoder.batch_entries as usize,
@@ -272,9 +281,7 @@ fn usable_plugins(runtime: &Runtime, config: &Config, problems: &mut Vec<String>
     }
     // Connections are told of without one.
     if catalog.plugins().is_empty() && !config.events.connections {
-        for problem in problems {
-            tracing::error!("{}", Printable(problem));
-        }
+        problems.iter().for_each(|problem| tracing::error!("{}", Printable(problem)));
         return Err(PipelineError::NoDecoder(path));
     }
     for name in config.plugins.config.keys() {
@@ -300,13 +307,12 @@ fn check_name<'p>(
     })
 }
 
-/// An instance of each plugin, and the check that those are there which ports are configured for.
+/// An instance of each plugin.
 fn start_plugins(
     runtime: &Runtime,
-    config: &Config,
     plugins: &[decoder::Plugin],
     problems: &mut Vec<String>,
-) -> Result<Vec<(decoder::Plugin, decoder::Instance)>, PipelineError> {
+) -> Vec<(decoder::Plugin, decoder::Instance)> {
     let mut started = Vec::new();
     for plugin in plugins {
         match runtime.instance(plugin) {
@@ -314,11 +320,7 @@ fn start_plugins(
             Err(error) => problems.push(format!("{}: {error}", plugin.path.display())),
         }
     }
-    for (port, name) in &config.detection.ports {
-        let names = started.iter().map(|(plugin, _)| plugin.descriptor.name.as_str());
-        check_name(names, &format!("detection.ports.{port}"), name)?;
-    }
-    Ok(started)
+    started
 }
 
 /// One thread's way from packets to events.

@@ -10,10 +10,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use podtap::config::{Config, HumanDuration, OutputFormat};
+use podtap::config::{Config, Digest, HumanDuration, OutputFormat};
 use podtap::event::Event;
 use podtap::pipeline::{Decoders, Replay, Report, replay_with};
 use podtap::publish::{Colour, Delivery, Output, Outputs, PublishError};
@@ -22,7 +22,11 @@ use tempfile::TempDir;
 
 /// The HTTP decoder as another version of itself.
 fn http(version: u8) -> Vec<u8> {
-    let mut component = fs::read(support::plugins("plugins").join("http.wasm")).expect("`cargo xtask plugins`");
+    in_version(&support::plugins("plugins").join("http.wasm"), version)
+}
+
+fn in_version(component: &Path, version: u8) -> Vec<u8> {
+    let mut component = fs::read(component).expect("`cargo xtask plugins`");
     let own = env!("CARGO_PKG_VERSION").as_bytes();
     // The names of the contract have a version, too.
     let is_own = |at: &usize| component[*at..].starts_with(own) && component[at - 1] != b'@';
@@ -67,8 +71,12 @@ impl Output for Seen {
     }
 }
 
+/// One test at a time: the memory of the process is measured.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// podtap at work in this process, on what a test writes into a pipe.
 struct Running {
+    _alone: MutexGuard<'static, ()>,
     folder: TempDir,
     pipe: Option<File>,
     /// Bytes of a capture that went into the pipe.
@@ -80,7 +88,11 @@ struct Running {
 
 impl Running {
     fn start(directories: &[PathBuf]) -> Running {
-        let mut config = Config::default();
+        Running::start_with(directories, Config::default())
+    }
+
+    fn start_with(directories: &[PathBuf], mut config: Config) -> Running {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         config.plugins.directories = directories.to_vec();
         config.plugins.reload_interval = HumanDuration(Duration::from_secs(3600));
         config.output.format = Some(OutputFormat::None);
@@ -98,7 +110,7 @@ impl Running {
             replay_with(&shared, request, &mut outputs).unwrap()
         });
         let pipe = Some(File::options().write(true).open(path).unwrap());
-        let running = Running { folder, pipe, written: 0, decoders, seen, thread };
+        let running = Running { _alone: alone, folder, pipe, written: 0, decoders, seen, thread };
         running.wait(0);
         running
     }
@@ -190,6 +202,52 @@ fn open_connections_finish_with_the_version_that_they_have() {
     assert!(content.exchanges.keys().all(|what| what.ends_with("Ok midstream false")), "{:#?}", content.exchanges);
     let versions = ["http/0.1.0", "http/0.1.1", "http/0.1.2"].map(str::to_owned);
     assert_eq!(content.decoders, versions.into());
+}
+
+#[test]
+fn a_decoder_that_is_set_aside_is_used_again_when_it_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let misbehave = support::plugins("test-plugins").join("misbehave.wasm");
+    put(folder.path(), "misbehave.wasm", &in_version(&misbehave, 1));
+    let mut config = Config::default();
+    config.decoder.failures_allowed = 0;
+    let mut running = Running::start_with(&[folder.path().to_owned()], config);
+    let mut capture = Capture::default();
+    capture.connection(1001, 7).client("> panic\n");
+    running.write(&capture);
+    capture.connection(1002, 7).client("> a\n").server("a\n").close();
+    running.write(&capture);
+    running.change(|| put(folder.path(), "misbehave.wasm", &in_version(&misbehave, 2)));
+    capture.connection(1003, 7).client("> b\n").server("b\n").close();
+    running.write(&capture);
+    let (report, content) = running.finish();
+    assert_eq!(report.count("decoders_quarantined"), 1, "{report:#?}");
+    assert_eq!(report.count("exchanges"), 1, "{report:#?}");
+    assert_eq!(content.decoders, ["misbehave/0.1.2".to_owned()].into());
+}
+
+#[test]
+fn what_is_pinned_changes_only_to_what_is_pinned() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "http.wasm", &http(1));
+    let mut config = Config::default();
+    config.plugins.require_pins = true;
+    for (name, version) in [("http.wasm", 1), ("next.wasm", 3)] {
+        config.plugins.pins.insert(name.to_owned(), Digest::of(&http(version)));
+    }
+    let mut running = Running::start_with(&[folder.path().to_owned()], config);
+    let mut capture = Capture::default();
+    for (port, version) in [(1001, 2), (1002, 3)] {
+        running.change(|| put(folder.path(), "http.wasm", &http(version)));
+        capture.connection(port, 80).client(REQUEST).server(RESPONSE).close();
+        running.write(&capture);
+    }
+    running.pipe = None;
+    let report = running.thread.join().unwrap();
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems); // that the second pin is not used yet
+    assert_eq!((report.count("exchanges"), report.count("decoders_reloaded")), (2, 1), "{report:#?}");
+    let decoders = &running.seen.0.lock().unwrap().decoders;
+    assert_eq!(*decoders, ["http/0.1.1", "http/0.1.3"].map(str::to_owned).into());
 }
 
 #[test]

@@ -7,6 +7,19 @@
 //! ```
 //!
 //! Invariant: only the front of the queue is being answered; only its back may have an unfinished request.
+//!
+//! # After a loss
+//! A response is paired only where the order of both sides is known; rather no pair than a wrong one.
+//!
+//! - The client's stream broke: requests from before it are answered in order as ever; those behind it cannot be told
+//!   from ones that nobody saw.
+//! - The server's broke with one request waiting: the next response is that one's, unless the client asks again.
+//! - With several waiting, or both streams broken: order is lost. Requests and responses are reported each by itself.
+//!
+//! Order is there again when nothing can be on its way: when as many responses have come as requests were seen, or when
+//! the client asks again after it was answered. Such a turn says that all was answered, for a client that has always
+//! waited for that before. Bias: until one is seen to ask while others wait behind a response, it is taken to wait, even
+//! if it sends several requests at once.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,7 +27,7 @@ use std::rc::Rc;
 
 use crate::bindings::podtap::decoder::types::Output;
 use crate::fields::{Field, Settable};
-use crate::stream::{Inbox, Span, Stream};
+use crate::stream::{Inbox, Sought, Span, Stream};
 
 /// Requests of one connection that may wait for their responses; with one more, the oldest is given up.
 pub const MAX_WAITING: usize = 256;
@@ -49,15 +62,22 @@ pub struct Exchange<T> {
     text: Vec<u8>,
     ids: Vec<u16>,
     values: Vec<u64>,
-    /// Bit n: a field n, n + 128, ... has a value.
-    taken: u128,
+    /// Bit n: a field n, n + 64, ... has a value.
+    taken: u64,
     request: Option<Span>,
     request_open: bool,
     answering: bool,
+    /// A request that stands behind a loss, or anything that was reported while order was lost.
+    order_lost: bool,
     lost_bytes: u64,
 }
 
 impl<T> Exchange<T> {
+    /// Is this only half of an exchange because a loss made it unknowable which response answers which request?
+    pub fn is_order_lost(&self) -> bool {
+        self.order_lost
+    }
+
     /// The protocol, as an index into [`crate::Descriptor::protocols`]; 0 unless said.
     pub fn protocol(&mut self, index: u8) {
         self.protocol = index;
@@ -72,13 +92,18 @@ impl<T> Exchange<T> {
 
     /// Sets a field. The first value stays: a second one is left out.
     pub fn set<K>(&mut self, field: Field<K>, value: impl Settable<K>) {
-        // Fields 128 apart share a bit, so a set bit only says where to look.
-        let bit = 1 << (field.id % 128);
+        // Fields 64 apart share a bit, so a set bit only says where to look.
+        let bit = 1 << (field.id % 64);
         if self.taken & bit == 0 || !self.ids.contains(&field.id) {
             self.taken |= bit;
             self.ids.push(field.id);
             self.values.push(value.put(&mut self.text));
         }
+    }
+
+    /// Does a field have a value?
+    pub fn has<K>(&self, field: Field<K>) -> bool {
+        self.taken & (1 << (field.id % 64)) != 0 && self.ids.contains(&field.id)
     }
 
     /// Makes it new, with its buffers kept.
@@ -97,8 +122,22 @@ impl<T> Exchange<T> {
         self.request = None;
         self.request_open = false;
         self.answering = false;
+        self.order_lost = false;
         self.lost_bytes = 0;
     }
+}
+
+/// What is known of the order of requests and responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// The front of the queue is answered next.
+    Known,
+    /// The client's stream broke: requests from there on are marked.
+    RequestsLost,
+    /// The server's stream broke while one request waited.
+    OneWaits,
+    /// So many responses can be due at most; none: nobody knows.
+    Lost(Option<usize>),
 }
 
 #[derive(Debug)]
@@ -106,20 +145,21 @@ struct Pairing<T> {
     connection: u32,
     output: Rc<RefCell<Output>>,
     client: Rc<RefCell<Inbox>>,
+    /// Called for each exchange before it is reported.
+    complete: fn(&mut Exchange<T>),
     /// In boxes, which move for less than their content.
     waiting: VecDeque<Box<Exchange<T>>>,
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Exchange<T>>>,
     /// Lost outside any exchange, to be noted in the next one.
     lost_bytes: u64,
-    /// Several requests have waited at once: order alone pairs them, so a loss makes it unknowable.
-    pipelined: bool,
-    /// A request may have been lost whose response has not come: where requests are pipelined, it would shift all others.
-    missing_request: bool,
-    /// Order was lost while pipelining: responses are reported without a request.
-    unpaired: bool,
-    /// The server's stream is broken, and its next response not found yet.
-    searching: bool,
+    order: Order,
+    /// The oldest requests that were given up for want of room: as many responses come first.
+    forgotten: usize,
+    /// The server has sent something, or lost it, since the last request.
+    turn: bool,
+    /// The client was seen to ask while an earlier answer was not complete: what it asks says nothing of answers.
+    overlaps: bool,
 }
 
 impl<T: Default> Pairing<T> {
@@ -130,6 +170,7 @@ impl<T: Default> Pairing<T> {
     }
 
     fn emit(&mut self, mut exchange: Box<Exchange<T>>, response: Option<Span>, outcome: u8) {
+        (self.complete)(&mut exchange);
         if exchange.request_open {
             exchange.request = Some(Span { end_ns: 0, ..self.client.borrow().span() });
         }
@@ -157,10 +198,18 @@ impl<T: Default> Pairing<T> {
 
     /// The front as the one being answered; made up where no request is known.
     fn answering(&mut self) -> &mut Exchange<T> {
-        let known = self.waiting.front().is_some_and(|front| front.answering || !self.unpaired);
+        self.turn = true;
+        let lost = matches!(self.order, Order::Lost(_));
+        let known = self
+            .waiting
+            .front()
+            .is_some_and(|front| front.answering || !(lost || front.order_lost || self.forgotten > 0));
         if !known {
-            let unmatched = self.fresh();
+            let mut unmatched = self.fresh();
+            unmatched.order_lost = lost || self.waiting.front().is_some_and(|front| front.order_lost);
             self.waiting.push_front(unmatched);
+        } else if self.order == Order::OneWaits {
+            self.order = Order::Known;
         }
         // Not empty: either the front is known, or one was just put there.
         let front = &mut self.waiting[0];
@@ -184,6 +233,103 @@ impl<T: Default> Pairing<T> {
         };
         self.emit(exchange, response, outcome);
     }
+
+    /// Gives up all that wait for a response; `lost`: because order is lost, not because there was none.
+    fn give_up_waiting(&mut self, lost: bool) {
+        let first = usize::from(self.waiting.front().is_some_and(|front| front.answering));
+        while let Some(mut exchange) = self.waiting.remove(first) {
+            exchange.order_lost |= lost;
+            self.give_up(exchange, None, false);
+        }
+    }
+
+    /// The client begins to ask again, after the server has said or lost something.
+    fn begin_turn(&mut self) {
+        self.turn = false;
+        let Some(front) = self.waiting.front() else {
+            if !self.overlaps {
+                self.order = Order::Known;
+            }
+            return;
+        };
+        let certain = !front.order_lost && matches!(self.order, Order::Known | Order::RequestsLost);
+        self.overlaps |= certain || front.answering;
+        if !self.overlaps {
+            // Its answer was in what the server lost.
+            self.give_up_waiting(self.order != Order::OneWaits);
+            self.order = Order::Known;
+            self.forgotten = 0;
+        }
+    }
+
+    /// The server's stream broke. Nothing is being answered any more.
+    fn lose_responses(&mut self) {
+        self.turn = true;
+        let waiting = self.waiting.len() + self.forgotten;
+        self.order = match self.order {
+            Order::Known | Order::OneWaits if waiting == 0 => Order::Known,
+            Order::Known | Order::OneWaits if waiting == 1 && self.forgotten == 0 => Order::OneWaits,
+            Order::Known | Order::OneWaits => Order::Lost(Some(waiting)),
+            Order::RequestsLost => Order::Lost(None),
+            lost @ Order::Lost(_) => lost,
+        };
+        if matches!(self.order, Order::Lost(_)) {
+            self.give_up_waiting(true);
+            self.forgotten = 0;
+        }
+    }
+
+    /// The client's stream broke. What is lost may have begun a turn, and what follows may belong to the same.
+    fn lose_requests(&mut self) {
+        if self.turn {
+            self.begin_turn();
+        }
+        self.order = match self.order {
+            Order::Known | Order::RequestsLost => Order::RequestsLost,
+            Order::OneWaits | Order::Lost(_) => Order::Lost(None),
+        };
+        if self.order == Order::Lost(None) {
+            self.give_up_waiting(true);
+        }
+    }
+
+    /// A new request joins those that wait, if any.
+    fn join(&mut self) {
+        if self.waiting.len() >= MAX_WAITING {
+            // Not the one being answered; else the oldest, whose response will come first.
+            let first = usize::from(self.waiting.front().is_some_and(|front| front.answering));
+            if let Some(oldest) = self.waiting.remove(first) {
+                self.forgotten += 1;
+                self.give_up(oldest, None, false);
+            }
+        }
+        match &mut self.order {
+            Order::Known | Order::RequestsLost => {}
+            Order::OneWaits => {
+                // It waits no longer alone.
+                self.order = Order::Lost(Some(2));
+                self.give_up_waiting(true);
+            }
+            Order::Lost(due) => {
+                *due = due.map(|due| due + 1);
+                self.give_up_waiting(true);
+            }
+        }
+    }
+
+    /// A response is over, with or without its request.
+    fn answered(&mut self, matched: bool) {
+        if !matched {
+            self.forgotten = self.forgotten.saturating_sub(1);
+        }
+        if let Order::Lost(Some(due)) = &mut self.order {
+            *due = due.saturating_sub(1);
+            if *due == 0 {
+                self.give_up_waiting(true);
+                self.order = Order::Known;
+            }
+        }
+    }
 }
 
 /// The exchanges of one connection, shared by the tasks of its sides. `T` is what the decoder must remember from a
@@ -200,18 +346,24 @@ impl<T> Clone for Exchanges<T> {
 }
 
 impl<T: Default + 'static> Exchanges<T> {
-    pub(crate) fn new(connection: u32, output: Rc<RefCell<Output>>, client: Rc<RefCell<Inbox>>) -> Exchanges<T> {
+    pub(crate) fn new(
+        connection: u32,
+        output: Rc<RefCell<Output>>,
+        client: Rc<RefCell<Inbox>>,
+        complete: fn(&mut Exchange<T>),
+    ) -> Exchanges<T> {
         let pairing = Pairing {
             connection,
             output,
             client,
+            complete,
             waiting: VecDeque::new(),
             spare: Vec::new(),
             lost_bytes: 0,
-            pipelined: false,
-            missing_request: false,
-            unpaired: false,
-            searching: false,
+            order: Order::Known,
+            forgotten: 0,
+            turn: false,
+            overlaps: false,
         };
         Exchanges { pairing: Rc::new(RefCell::new(pairing)) }
     }
@@ -219,26 +371,16 @@ impl<T: Default + 'static> Exchanges<T> {
     /// The message that the client's stream has begun is a request. `fill` sets what is known of it.
     pub fn request<R>(&self, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
         let mut pairing = self.pairing.borrow_mut();
-        if pairing.waiting.len() >= MAX_WAITING
-            && let Some(oldest) = pairing.waiting.pop_front()
-        {
-            pairing.give_up(oldest, None, false);
-            // Its response will come first, and belongs to nobody we know.
-            pairing.unpaired = true;
+        if pairing.turn {
+            pairing.begin_turn();
         }
-        if pairing.searching && !pairing.pipelined {
-            // The client went on: what it asked before was answered, in what was lost.
-            while let Some(answered) = pairing.waiting.pop_front() {
-                pairing.give_up(answered, None, false);
-            }
-        }
+        pairing.join();
         let mut exchange = pairing.fresh();
         let value = fill(&mut exchange);
         exchange.request_open = true;
         exchange.request = Some(Span::default());
+        exchange.order_lost = pairing.order != Order::Known;
         pairing.waiting.push_back(exchange);
-        pairing.pipelined |= pairing.waiting.len() > 1;
-        pairing.unpaired |= pairing.pipelined && pairing.missing_request;
         value
     }
 
@@ -255,6 +397,15 @@ impl<T: Default + 'static> Exchanges<T> {
         }
     }
 
+    /// Sets what has become known of the newest request while it is not complete; `fill` is not called when it is over.
+    pub fn open_request(&self, fill: impl FnOnce(&mut Exchange<T>)) {
+        if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
+            && newest.request_open
+        {
+            fill(newest);
+        }
+    }
+
     /// A response has begun: `fill` sees the exchange it belongs to, with the state that the request left there (the
     /// default, where the request was not captured). May be called again for the same response.
     pub fn response<R>(&self, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
@@ -266,14 +417,14 @@ impl<T: Default + 'static> Exchanges<T> {
         let mut pairing = self.pairing.borrow_mut();
         pairing.answering();
         let Some(exchange) = pairing.waiting.pop_front() else { return };
-        // That of the request that was lost, so that the next one is of the next request.
-        pairing.missing_request &= exchange.request.is_some();
+        let matched = exchange.request.is_some();
         let code = match outcome {
-            _ if exchange.request.is_none() => code::UNMATCHED,
+            _ if !matched => code::UNMATCHED,
             Outcome::Ok => code::OK,
             Outcome::Error => code::ERROR,
         };
         pairing.emit(exchange, Some(server.span()), code);
+        pairing.answered(matched);
     }
 
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the client's stream: goes on with the next request, which
@@ -292,17 +443,24 @@ impl<T: Default + 'static> Exchanges<T> {
                 newest.request_open = false;
                 newest.request = Some(Span { end_ns: 0, ..span });
             }
-            pairing.unpaired |= pairing.pipelined;
-            pairing.missing_request = true;
+            pairing.lose_requests();
         }
-        let lost = client.resync(find).await;
-        self.pairing.borrow_mut().lost_bytes += lost;
+        // With more that is no request, requests may be lost that have a turn of their own.
+        loop {
+            let sought = client.seek(&find).await;
+            let mut pairing = self.pairing.borrow_mut();
+            match sought {
+                Sought::Passed { lost } => pairing.lost_bytes += lost,
+                Sought::Found { passed: 0 } | Sought::Ended => return,
+                Sought::Found { .. } => return pairing.lose_requests(),
+            }
+            pairing.lose_requests();
+        }
     }
 
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the server's stream: goes on with the next response, which
-    /// `find` recognises as in [`Stream::resync`]. The exchange being answered is reported as far as it was seen. One
-    /// whose client asks again meanwhile has had its response. Where requests were pipelined, which response answers
-    /// which request can no longer be known, and none is paired: rather no pair than a wrong one.
+    /// `find` recognises as in [`Stream::resync`]. The exchange being answered is reported as far as it was seen. What
+    /// becomes of those that wait is told at the head of this module's source.
     ///
     /// [`Break::Gap`]: crate::Break::Gap
     /// [`Break::Malformed`]: crate::Break::Malformed
@@ -311,21 +469,31 @@ impl<T: Default + 'static> Exchanges<T> {
         {
             let span = server.span();
             let mut pairing = self.pairing.borrow_mut();
-            pairing.searching = true;
-            pairing.unpaired |= pairing.pipelined;
             pairing.lost_of_server(gap);
-            let keep = if pairing.pipelined { 0 } else { usize::MAX };
-            while pairing.waiting.front().is_some_and(|front| front.answering) || pairing.waiting.len() > keep {
-                let Some(exchange) = pairing.waiting.pop_front() else { break };
-                let response = exchange.answering.then_some(span);
-                pairing.give_up(exchange, response, false);
+            if pairing.waiting.front().is_some_and(|front| front.answering)
+                && let Some(exchange) = pairing.waiting.pop_front()
+            {
+                let matched = exchange.request.is_some();
+                pairing.give_up(exchange, Some(span), false);
+                pairing.answered(matched);
             }
+            pairing.lose_responses();
         }
-        let lost = server.resync(find).await;
-        let mut pairing = self.pairing.borrow_mut();
-        pairing.searching = false;
-        // What was lost meanwhile may have been the response to a request that came meanwhile.
-        pairing.lost_of_server(lost.saturating_sub(gap));
+        // The first gap is noted already. With more that is no response, responses may be lost that the client asked for
+        // meanwhile.
+        let mut noted = gap;
+        loop {
+            let sought = server.seek(&find).await;
+            let mut pairing = self.pairing.borrow_mut();
+            match sought {
+                Sought::Passed { lost } if lost > 0 && lost == std::mem::take(&mut noted) => continue,
+                // It may have been the response to a request that came meanwhile.
+                Sought::Passed { lost } => pairing.lost_of_server(lost),
+                Sought::Found { passed: 0 } | Sought::Ended => return,
+                Sought::Found { .. } => return pairing.lose_responses(),
+            }
+            pairing.lose_responses();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 
 use crate::bindings::exports::podtap::decoder::decoder as contract;
 use crate::bindings::podtap::decoder::types::{self, Batch, OpenedConnection, Output};
-use crate::exchanges::{Close, Exchanges};
+use crate::exchanges::{Close, Exchange, Exchanges};
 use crate::fields::Attribute;
 use crate::stream::{Break, FROM_SERVER, Inbox, Stream};
 use crate::{Level, Verdict};
@@ -108,7 +108,13 @@ impl Connection {
     /// The connection's exchanges, paired in order. One call per connection: those left open when it closes are then
     /// reported as `no_response` or `aborted`.
     pub fn exchanges<T: Default + 'static>(&mut self) -> Exchanges<T> {
-        let exchanges = Exchanges::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client));
+        self.exchanges_completed_by(|_| ())
+    }
+
+    /// As [`Connection::exchanges`]; `complete` is called for each exchange right before it is reported, however it
+    /// ended, to set what is known only then.
+    pub fn exchanges_completed_by<T: Default + 'static>(&mut self, complete: fn(&mut Exchange<T>)) -> Exchanges<T> {
+        let exchanges = Exchanges::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client), complete);
         self.close = Some(Box::new(exchanges.clone()));
         exchanges
     }

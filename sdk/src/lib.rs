@@ -83,7 +83,7 @@ pub use bindings::exports::podtap::decoder::decoder::Verdict;
 pub use bindings::podtap::decoder::host::Level;
 pub use bindings::podtap::decoder::types::{Batch, OpenedConnection, Output};
 pub use exchanges::{Exchange, Exchanges, MAX_WAITING, Outcome};
-pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Text, Uint};
+pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Settable, Text, Uint};
 #[doc(hidden)]
 pub use instance::Guest;
 pub use instance::{Connection, Decoder, Descriptor, Instance, Tasks};

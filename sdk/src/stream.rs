@@ -329,7 +329,8 @@ impl Inbox {
         }
     }
 
-    fn resync(&mut self, lost: &mut u64, find: &impl Fn(&[u8]) -> Option<usize>) -> Poll<u64> {
+    fn resync(&mut self, find: &impl Fn(&[u8]) -> Option<usize>) -> Poll<Sought> {
+        let dropped = self.carry.len() as u64;
         self.drop_carry();
         let unread = self.chunk().len();
         if unread > 0 {
@@ -337,21 +338,32 @@ impl Inbox {
             let passed = found.map_or(unread, |at| at.min(unread));
             self.start += passed;
             self.give_up(passed as u64);
-            if found.is_some() {
-                return Poll::Ready(*lost);
-            }
+            return Poll::Ready(match found {
+                Some(_) => Sought::Found { passed: dropped + passed as u64 },
+                None => Sought::Passed { lost: 0 },
+            });
         }
         match self.interrupt {
             Some(Interrupt::Gap(length)) => {
-                *lost = lost.saturating_add(length);
                 self.position += length;
                 self.interrupt = None;
-                Poll::Pending
+                Poll::Ready(Sought::Passed { lost: length })
             }
-            Some(Interrupt::End) => Poll::Ready(*lost),
+            Some(Interrupt::End) => Poll::Ready(Sought::Ended),
             None => Poll::Pending,
         }
     }
+}
+
+/// What a step of [`Stream::resync`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sought {
+    /// A message begins, behind so many bytes given up.
+    Found { passed: u64 },
+    /// Not yet: what there was is given up, of that so many bytes that were not captured.
+    Passed { lost: u64 },
+    /// The side has ended.
+    Ended,
 }
 
 /// One side of a connection. Its methods are the only things a task awaits.
@@ -422,8 +434,16 @@ impl Stream {
     /// returns. `find` sees a segment at a time; a start that is cut by a segment's end may be missed. Gives the number
     /// of bytes lost in gaps on the way. Where the side ends first, the next read says so.
     pub async fn resync(&mut self, find: impl Fn(&[u8]) -> Option<usize>) -> u64 {
-        let mut lost = 0;
-        poll_fn(|_| self.inbox.borrow_mut().resync(&mut lost, &find)).await
+        let mut lost_bytes = 0;
+        while let Sought::Passed { lost } = self.seek(&find).await {
+            lost_bytes += lost;
+        }
+        lost_bytes
+    }
+
+    /// A step of [`Stream::resync`].
+    pub(crate) async fn seek(&mut self, find: &impl Fn(&[u8]) -> Option<usize>) -> Sought {
+        poll_fn(|_| self.inbox.borrow_mut().resync(find)).await
     }
 
     /// Asks podtap to send no more of this connection, in either direction.

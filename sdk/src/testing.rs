@@ -42,6 +42,7 @@ struct Step {
 pub struct Conversation {
     steps: Vec<Step>,
     midstream: bool,
+    config: String,
 }
 
 /// How a conversation is cut into segments.
@@ -67,6 +68,11 @@ impl Conversation {
     /// Seen from its middle.
     pub fn midstream() -> Conversation {
         Conversation { midstream: true, ..Conversation::default() }
+    }
+
+    /// Read by a decoder with this configuration, a JSON object.
+    pub fn configured(self, config: &str) -> Conversation {
+        Conversation { config: config.to_owned(), ..self }
     }
 
     fn step(mut self, kind: u8, side: u8, bytes: &[u8], length: u32) -> Conversation {
@@ -118,7 +124,7 @@ impl Conversation {
     /// The exchanges, one line each, after checking that they are the same however the conversation is cut.
     ///
     /// # Panics
-    /// When they differ, or the decoder refuses an empty configuration.
+    /// When they differ, or the decoder refuses its configuration.
     #[track_caller]
     pub fn exchanges<D: Decoder>(&self) -> Vec<String> {
         let whole = self.cut::<D>(Cut::Whole);
@@ -160,7 +166,8 @@ impl Conversation {
         }
         for first in 1..self.steps.len() {
             // That it stands it is all that can be asked: which request a response answers may be unknowable.
-            Conversation { steps: self.steps[first..].to_vec(), midstream: true }.seen::<D>(Cut::Random(first as u64));
+            Conversation { steps: self.steps[first..].to_vec(), midstream: true, config: self.config.clone() }
+                .seen::<D>(Cut::Random(first as u64));
         }
         lines
     }
@@ -183,14 +190,14 @@ impl Conversation {
                 steps.push(Step { kind, bytes, length, ..step.clone() });
             }
         }
-        Conversation { steps, midstream: self.midstream }
+        Conversation { steps, midstream: self.midstream, config: self.config.clone() }
     }
 
     /// The exchanges, one line each: `OUTCOME SUMMARY request A..B (N bytes) response C..D (M bytes) lost L name=value ...`
     /// with times in ms and without what was not seen.
     ///
     /// # Panics
-    /// When the decoder refuses an empty configuration.
+    /// When the decoder refuses its configuration.
     pub fn cut<D: Decoder>(&self, cut: Cut) -> Vec<String> {
         self.seen::<D>(cut).into_iter().map(|seen| seen.line).collect()
     }
@@ -198,9 +205,10 @@ impl Conversation {
     fn seen<D: Decoder>(&self, cut: Cut) -> Vec<Seen> {
         let mut random = Random(if let Cut::Random(seed) = cut { seed } else { 0 });
         let (mut given, mut undecoded) = (0, 0);
-        let mut instance = match Instance::<D>::new("{}") {
+        let config = if self.config.is_empty() { "{}" } else { &self.config };
+        let mut instance = match Instance::<D>::new(config) {
             Ok(instance) => instance,
-            Err(error) => panic!("the decoder refuses an empty configuration: {error}"),
+            Err(error) => panic!("the decoder refuses its configuration: {error}"),
         };
         let mut lines = Vec::new();
         let mut batch = empty();

@@ -1,11 +1,15 @@
-//! `cargo xtask captures`: makes the captures that ship with the HTTP decoder anew, from a real nginx and real clients.
+//! `cargo xtask captures`: makes the captures that ship with the HTTP decoder anew, from real servers and real clients.
 //!
 //! `nginx-tour.pcap` has a few hundred exchanges of many kinds; `nginx-tour.log` beside it is nginx's own record of
 //! them, tab-separated: method, URI, status, bytes sent, connection number, number of the request on the connection,
 //! the client's port, protocol version, host. What is asked and answered is the same in every run; times and ports are
 //! not, so the goldens made from the capture change with it.
+//!
+//! `servers-tour.pcap` has what Apache httpd, Node, Python's http.server and Go's net/http make of the same protocol, asked
+//! by curl, Node, Python and Go.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -28,6 +32,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let folder = workspace::target().join("captures");
     write_site(&folder.join("site"))?;
+    nginx(args, &folder)?;
+    servers(&folder)
+}
+
+fn nginx(args: &Args, folder: &Path) -> Result<()> {
     let scripts = workspace::root().join("xtask/captures");
 
     let upstream_port = process::free_port()?;
@@ -37,11 +46,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     upstream.wait_until(Duration::from_secs(10), || process::listens(upstream_port))?;
 
     let ports = [("PORT", args.port), ("UPSTREAM", upstream_port), ("DEAD", process::free_port()?)];
-    let nginx = Nginx::start(&folder, include_str!("../captures/nginx.conf"), &ports)?;
+    let nginx = Nginx::start(folder, include_str!("../captures/nginx.conf"), &ports)?;
     let capture = folder.join("nginx-tour.pcap");
     let tcpdump = Tcpdump::start(&capture, &format!("tcp port {}", args.port))?;
     let mut clients = Command::new("python3");
-    clients.current_dir(&folder).arg(scripts.join("clients.py")).arg(args.port.to_string());
+    clients.current_dir(folder).arg(scripts.join("clients.py")).arg(args.port.to_string());
     let expected: usize = process::output(&mut clients)?.trim().parse().context("clients.py prints a number")?;
     let dropped = tcpdump.stop()?;
     let log = nginx.stop()?;
@@ -62,7 +71,50 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The files that nginx serves.
+/// What the servers of other programs need, and the Debian packages that bring it.
+const SERVERS: [(&str, &str); 3] = [("apache2", "apache2-bin"), ("node", "nodejs"), ("go", "golang-go")];
+
+fn servers(folder: &Path) -> Result<()> {
+    for (program, package) in SERVERS {
+        if process::find(program).is_none() {
+            bail!("no {program}: `apt-get install {package}` brings it");
+        }
+    }
+    let scripts = workspace::root().join("xtask/captures/servers");
+    let go = folder.join("go-http");
+    process::run(Command::new("go").args(["build", "-o"]).arg(&go).arg(scripts.join("server.go")))?;
+    let mut ports = Vec::new();
+    while ports.len() < 4 {
+        let port = process::free_port()?;
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    let mut tour = Command::new("python3");
+    tour.arg(scripts.join("tour.py")).arg(folder).arg(go).arg(&scripts).args(ports.iter().map(u16::to_string));
+    let mut tour = tour.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut said = BufReader::new(tour.stdout.take().context("standard output is piped")?).lines();
+    let mut next = || said.next().context("tour.py ended too soon")?.context("tour.py says what is no text");
+    if next()? != "ready" {
+        bail!("tour.py does not begin");
+    }
+    let capture = folder.join("servers-tour.pcap");
+    let filter: Vec<_> = ports.iter().map(|port| format!("tcp port {port}")).collect();
+    let tcpdump = Tcpdump::start(&capture, &filter.join(" or "))?;
+    writeln!(tour.stdin.take().context("standard input is piped")?)?;
+    let exchanges = next()?;
+    let dropped = tcpdump.stop()?;
+    if dropped != 0 || !tour.wait()?.success() {
+        bail!("the tour of servers did not go well; the kernel dropped {dropped} packets");
+    }
+    let shipped = workspace::http_captures().join("servers-tour.pcap");
+    fs::copy(&capture, &shipped)?;
+    let size = fs::metadata(&capture)?.len().div_ceil(1024);
+    println!("{}: {exchanges} exchanges, {size} KiB", workspace::short(&shipped));
+    Ok(())
+}
+
+/// The files that the servers serve.
 fn write_site(site: &Path) -> Result<()> {
     fs::create_dir_all(site)?;
     let paragraph = "<p>Warm socks in all colours, sent the same day.</p>\n";

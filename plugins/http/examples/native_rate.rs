@@ -17,7 +17,7 @@ fn main() -> Result<(), String> {
     let response = format!("{RESPONSE_HEAD}{}", "x".repeat(512));
     let mut instance = Instance::<Http>::new("{}")?;
     let pairs = 64;
-    let rounds = 20_000_u64;
+    let rounds: u64 = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(20_000);
     let mut positions = [0_u64; 2];
     let mut found = 0;
     let start = Instant::now();

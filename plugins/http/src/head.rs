@@ -1,8 +1,10 @@
 //! Request and response heads: start line and header fields (RFC 9112 sections 2 to 5).
 //!
-//! In: bytes that begin with a head. Out: what an exchange or the framing of the body needs of it, as slices. Lenient as
-//! RFC 9112 allows recipients to be: bare LF ends a line (2.2), obsolete line folding is passed over (5.2).
+//! In: bytes that begin with a head. Out: what an exchange or the framing of the body needs of it, as slices, and what is
+//! wrong with it. Lenient as RFC 9112 allows recipients to be: bare LF ends a line (2.2), obsolete line folding is read
+//! as white space (5.2).
 
+use crate::anomaly::{Anomalies, Anomaly};
 use crate::framing::Declared;
 
 /// The longest head read; servers refuse far shorter ones.
@@ -32,6 +34,8 @@ pub(crate) struct RequestLine<'a> {
     pub(crate) method: &'a [u8],
     pub(crate) target: &'a [u8],
     pub(crate) version: Version,
+    /// White space stands where it does not belong.
+    pub(crate) spaced: bool,
 }
 
 /// A status line (RFC 9112 section 4).
@@ -41,9 +45,10 @@ pub(crate) struct StatusLine {
     pub(crate) status: u16,
 }
 
-/// HTTP/1.x by its minor version (RFC 9112 section 2.3).
+/// HTTP/1.x by its minor version (RFC 9112 section 2.3), or what was before it (RFC 1945 section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
+    Http09,
     Http10,
     Http11,
 }
@@ -51,6 +56,7 @@ pub(crate) enum Version {
 impl Version {
     pub(crate) fn text(self) -> &'static str {
         match self {
+            Version::Http09 => "0.9",
             Version::Http10 => "1.0",
             Version::Http11 => "1.1",
         }
@@ -67,7 +73,7 @@ impl Version {
 }
 
 /// Bytes of a token (RFC 9110 section 5.6.2).
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -85,73 +91,205 @@ pub(crate) fn is_registered(method: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     pub(crate) start_line: &'a [u8],
+    /// The lines behind it, the empty one included.
+    pub(crate) section: &'a [u8],
     pub(crate) body: Declared,
+    pub(crate) anomalies: Anomalies,
     pub(crate) host: Option<&'a [u8]>,
     pub(crate) user_agent: Option<&'a [u8]>,
-    pub(crate) traceparent: Option<&'a [u8]>,
     pub(crate) content_type: Option<&'a [u8]>,
+    pub(crate) upgrade: Option<&'a [u8]>,
+    pub(crate) traceparent: Option<&'a [u8]>,
+    pub(crate) b3: Option<&'a [u8]>,
+    pub(crate) b3_trace_id: Option<&'a [u8]>,
+    pub(crate) b3_span_id: Option<&'a [u8]>,
+    pub(crate) request_id: Option<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
-    /// The head that `bytes` begin with, and its length; none while its end is not there. Empty lines before the start
-    /// line are passed over (RFC 9112 section 2.2); a head of nothing else has an empty start line. A line without a
-    /// colon is passed over; of a folded field only the first line is taken; of repeated fields the first one.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Option<(usize, Head<'a>)> {
+    /// Gives the head that `bytes` begin with to `take`, with its length; none while its end is not there. Empty lines
+    /// before the start line are passed over (RFC 9112 section 2.2); a head of nothing else has an empty start line. A
+    /// line without a colon is passed over; of repeated fields the first one is taken.
+    pub(crate) fn read<T>(bytes: &[u8], take: impl FnOnce(usize, &Head<'_>) -> T) -> Option<T> {
         let mut head = Head::default();
-        let (mut rest, mut empty_lines) = (bytes, 0);
-        while head.start_line.is_empty() {
-            let (line, after) = split_line(rest)?;
-            (head.start_line, rest) = (line, after);
-            empty_lines += usize::from(line.is_empty());
-            if empty_lines == 2 {
-                return Some((bytes.len() - rest.len(), head));
+        let length = head.parse(bytes)?;
+        if !head.anomalies.has(Anomaly::ObsFold) {
+            return Some(take(length, &head));
+        }
+        let unfolded = unfold(head.section);
+        let mut whole = Head { start_line: head.start_line, anomalies: head.anomalies, ..Head::default() };
+        whole.fields(&unfolded)?;
+        whole.section = &unfolded;
+        Some(take(length, &whole))
+    }
+
+    /// As [`Head::read`], but of a folded field only the first line is read. Gives the length.
+    fn parse(&mut self, bytes: &'a [u8]) -> Option<usize> {
+        let (mut rest, mut lines) = (bytes, 0);
+        loop {
+            let (line, after) = self.split_line(rest)?;
+            (rest, lines) = (after, lines + 1);
+            if !line.is_empty() {
+                self.start_line = line;
+                break;
+            }
+            if lines == 2 {
+                return Some(bytes.len() - rest.len());
             }
         }
+        let before = bytes.len() - rest.len();
+        let section = self.fields(rest)?;
+        self.section = &rest[..section];
+        Some(before + section)
+    }
+
+    /// Reads the lines behind the start line. Gives their length.
+    fn fields(&mut self, section: &'a [u8]) -> Option<usize> {
+        let mut rest = section;
         loop {
-            let (line, after) = split_line(rest)?;
+            let (line, after) = self.split_line(rest)?;
             rest = after;
             // Most lines are of no interest; by their first letter they cost next to nothing.
-            match line.first().map(u8::to_ascii_lowercase) {
-                None => return Some((bytes.len() - rest.len(), head)),
-                Some(b'c' | b'h' | b't' | b'u') => head.field(line),
-                Some(_) => {}
+            let Some(first) = line.first() else { break };
+            match first | 0x20 {
+                b'c' => self.field(line, [12, 14]),
+                b'h' => self.field(line, [4, 4]),
+                b'u' => self.field(line, [10, 7]),
+                b't' => self.field(line, [17, 11]),
+                b'x' => self.field(line, [12, 11]),
+                b'b' => self.field(line, [2, 2]),
+                // A space, or with that bit a tab.
+                b' ' | b')' if matches!(first, b' ' | b'\t') => self.anomalies.note(Anomaly::ObsFold),
+                _ => {}
+            }
+        }
+        Some(section.len() - rest.len())
+    }
+
+    /// The first line without its ending, and what follows; none while its end is not there.
+    fn split_line(&mut self, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let mut from = 0;
+        loop {
+            let at = from + memchr::memchr2(b'\r', b'\n', &bytes[from..])?;
+            let (line, end) = bytes.split_at(at);
+            match end {
+                [b'\r', b'\n', after @ ..] => return Some((line, after)),
+                [b'\n', after @ ..] => {
+                    self.anomalies.note(Anomaly::BareLf);
+                    return Some((line, after));
+                }
+                [_, _, ..] => {
+                    self.anomalies.note(Anomaly::BareCr);
+                    from = at + 1;
+                }
+                // What follows this CR is not there yet.
+                _ => return None,
             }
         }
     }
 
-    fn field(&mut self, line: &'a [u8]) {
-        let Some(colon) = memchr::memchr(b':', line) else { return };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    /// Takes the field if its name has one of two lengths. That is looked at where a colon would stand.
+    fn field(&mut self, line: &'a [u8], lengths: [usize; 2]) {
+        for length in lengths {
+            match line.get(length) {
+                Some(b':') => return self.named(&line[..length], &line[length + 1..], false),
+                Some(b' ' | b'\t') => {
+                    let (name, rest) = line.split_at(length);
+                    if let Some(value) = rest.trim_ascii_start().strip_prefix(b":") {
+                        return self.named(name, value, true);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn named(&mut self, name: &[u8], value: &'a [u8], spaced: bool) {
         let place = match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => &mut self.host,
-            10 if name.eq_ignore_ascii_case(b"user-agent") => &mut self.user_agent,
-            11 if name.eq_ignore_ascii_case(b"traceparent") => &mut self.traceparent,
-            12 if name.eq_ignore_ascii_case(b"content-type") => &mut self.content_type,
-            14 if name.eq_ignore_ascii_case(b"content-length") => return self.body.length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return self.body.transfer_encoding(value),
+            2 if is(name, b"b3") => &mut self.b3,
+            4 if is(name, b"host") => {
+                self.anomalies.note_if(self.host.is_some(), Anomaly::RepeatedHost);
+                &mut self.host
+            }
+            7 if is(name, b"upgrade") => &mut self.upgrade,
+            10 if is(name, b"user-agent") => &mut self.user_agent,
+            11 if is(name, b"traceparent") => &mut self.traceparent,
+            11 if is(name, b"x-b3-spanid") => &mut self.b3_span_id,
+            12 if is(name, b"content-type") => &mut self.content_type,
+            12 if is(name, b"x-b3-traceid") => &mut self.b3_trace_id,
+            12 if is(name, b"x-request-id") => &mut self.request_id,
+            14 if is(name, b"content-length") => {
+                self.body.length(value, &mut self.anomalies);
+                return self.anomalies.note_if(spaced, Anomaly::SpaceBeforeColon);
+            }
+            17 if is(name, b"transfer-encoding") => {
+                self.body.transfer_encoding(value, &mut self.anomalies);
+                return self.anomalies.note_if(spaced, Anomaly::SpaceBeforeColon);
+            }
             _ => return,
         };
-        place.get_or_insert(value);
+        self.anomalies.note_if(spaced, Anomaly::SpaceBeforeColon);
+        place.get_or_insert(value.trim_ascii());
     }
 }
 
-/// The first line without its ending, and what follows; none while its end is not there.
-fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(b'\n', bytes)?;
-    Some((bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]), &bytes[end + 1..]))
+/// The fields of a header section, in order: names as sent, values without white space around them.
+pub(crate) fn fields(section: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    section.split(|&byte| byte == b'\n').filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        Some((line[..colon].trim_ascii_end(), line[colon + 1..].trim_ascii()))
+    })
+}
+
+/// A header section with folded lines joined: a line break and the white space behind it are read as white space (RFC
+/// 9112 section 5.2). What begins with white space directly behind the start line is left out (2.2).
+fn unfold(section: &[u8]) -> Vec<u8> {
+    let mut unfolded = Vec::with_capacity(section.len());
+    for line in section.split_inclusive(|&byte| byte == b'\n') {
+        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+            let kept = unfolded.trim_ascii_end().len();
+            if kept == 0 {
+                continue;
+            }
+            unfolded.truncate(kept);
+        }
+        unfolded.extend_from_slice(line);
+    }
+    unfolded
+}
+
+/// Is it this name, which is in lower case, in whatever case?
+fn is<const N: usize>(name: &[u8], lower: &[u8; N]) -> bool {
+    // Of fixed length, and without a branch: few instructions. That a CR is taken for a hyphen does no harm, for it ends
+    // no line there.
+    <&[u8; N]>::try_from(name).is_ok_and(|name| {
+        name.iter().zip(lower).fold(0, |different, (byte, lower)| different | (byte | 0x20) ^ lower) == 0
+    })
 }
 
 /// method SP request-target SP HTTP-version (RFC 9112 section 3). Between them runs of white space are taken for one
 /// space, as section 3 allows; a target may hold spaces, as some clients send them.
 pub(crate) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
-    let line = line.trim_ascii();
-    let first = memchr::memchr(b' ', line)?;
-    let (method, rest) = line.split_at(first);
-    let last = rest.iter().rposition(|&byte| byte == b' ')?;
-    let version = Version::parse(&rest[last + 1..])?;
-    let target = rest[..last].trim_ascii();
+    let trimmed = line.trim_ascii();
+    let (front, version) = trimmed.split_at_checked(trimmed.len().checked_sub(8)?)?;
+    let version = Version::parse(version)?;
+    let front = front.strip_suffix(b" ")?;
+    let space = front.iter().position(|&byte| byte == b' ')?;
+    let (method, rest) = (&front[..space], &front[space + 1..]);
+    let target = rest.trim_ascii();
+    let spaced = line.len() > trimmed.len() || rest.len() > target.len() || memchr::memchr(b' ', target).is_some();
     let token = is_registered(method) || (!method.is_empty() && method.iter().all(|&byte| is_token(byte)));
-    (token && !target.is_empty()).then_some(RequestLine { method, target, version })
+    (token && !target.is_empty()).then_some(RequestLine { method, target, version, spaced })
+}
+
+/// "GET" SP request-target, the whole of a request in HTTP/0.9 (RFC 1945 section 4.1): its length and target, if `bytes`
+/// begin with one, or with empty lines and one.
+pub(crate) fn simple_request(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let length = start + memchr::memchr(b'\n', &bytes[start..])? + 1;
+    let target = bytes[start..length].strip_prefix(b"GET ")?.trim_ascii();
+    let is_target = target.starts_with(b"/") || target.starts_with(b"http://");
+    (is_target && !target.iter().any(u8::is_ascii_whitespace)).then_some((length, target))
 }
 
 /// HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112 section 4); the second space is often left out.
@@ -202,8 +340,10 @@ mod tests {
                 method: method.as_bytes(),
                 target: target.as_bytes(),
                 version,
+                spaced: false,
             });
-            assert_eq!(request_line(line.as_bytes()), expected, "{line}");
+            let line_without_spaces = |line| RequestLine { spaced: false, ..line };
+            assert_eq!(request_line(line.as_bytes()).map(line_without_spaces), expected, "{line}");
         };
         check("GET /a?b HTTP/1.1", Some(("GET", "/a?b", Version::Http11)));
         check("OPTIONS * HTTP/1.0", Some(("OPTIONS", "*", Version::Http10)));
@@ -228,24 +368,75 @@ mod tests {
     }
 
     #[test]
+    fn white_space_that_does_not_belong_in_a_request_line() {
+        for (line, expected) in [
+            ("GET / HTTP/1.1", false),
+            (" GET / HTTP/1.1", true),
+            ("GET  / HTTP/1.1", true),
+            ("GET /  HTTP/1.1", true),
+            ("GET /a b HTTP/1.1", true),
+            ("GET / HTTP/1.1 ", true),
+        ] {
+            assert_eq!(request_line(line.as_bytes()).map(|line| line.spaced), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn simple_requests() {
+        for (bytes, expected) in [
+            (&b"GET /a\r\n"[..], Some((8, &b"/a"[..]))),
+            (b"\nGET http://h/a \nrest", Some((17, b"http://h/a"))),
+            (b"GET /a HTTP/1.1\r\n", None),
+            (b"GET /a", None),
+            (b"GET a\r\n", None),
+            (b"POST /a\r\n", None),
+            (b"\r\n", None),
+        ] {
+            assert_eq!(simple_request(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
     fn a_head_gives_what_is_of_use_and_its_length() {
-        let bytes = b"\r\nGET / HTTP/1.1\r\nHost: a:80 \r\nhost: b\r\nX-Fold: 1\r\n\thost: c\r\nUnusual\r\n\
-            USER-AGENT:t\r\nContent-Length: 3\r\n\r\nabc";
-        let (length, head) = Head::parse(bytes).unwrap();
+        let bytes = b"\r\nGET / HTTP/1.1\r\nHost: a:80 \r\nUnusual\r\nUSER-AGENT:t\r\nContent-Length: 3\r\n\r\nabc";
+        let mut head = Head::default();
+        let length = head.parse(bytes).unwrap();
         assert_eq!(length, bytes.len() - 3);
         assert_eq!(head.start_line, b"GET / HTTP/1.1");
         assert_eq!((head.host, head.user_agent), (Some(&b"a:80"[..]), Some(&b"t"[..])));
         assert_eq!(head.content_type, None);
         assert_eq!(head.body.of_request(), crate::framing::Body::Length(3));
+        assert!(head.anomalies.is_empty());
         for incomplete in 0..length {
-            assert_eq!(Head::parse(&bytes[..incomplete]), None);
+            assert_eq!(Head::default().parse(&bytes[..incomplete]), None);
         }
+    }
+
+    #[test]
+    fn a_folded_field_is_read_as_one_line() {
+        let bytes = b"GET / HTTP/1.1\r\n lost: 1\r\nUser-Agent: a\r\n\tb:\r\n  c\r\nHost: h\r\nhost: i\r\n\r\n";
+        let read = Head::read(bytes, |length, head| {
+            assert_eq!((head.user_agent, head.host), (Some(&b"a\tb:  c"[..]), Some(&b"h"[..])));
+            let fields: Vec<_> = fields(head.section).map(|(name, _)| name.escape_ascii().to_string()).collect();
+            assert_eq!(fields, ["User-Agent", "Host", "host"]);
+            (length, head.anomalies.names())
+        });
+        assert_eq!(read, Some((bytes.len(), "obs_fold,repeated_host".to_owned())));
+    }
+
+    #[test]
+    fn a_bare_cr_is_found() {
+        let anomalies = |bytes: &[u8]| Head::read(bytes, |_, head| head.anomalies.names()).unwrap();
+        assert_eq!(anomalies(b"A\r\nA: b\r\n\r\n"), "");
+        assert_eq!(anomalies(b"A\r\nA: b\rC: d\r\n\r\n"), "bare_cr");
+        assert_eq!(anomalies(b"\r\nA\rB\r\n\r\n"), "bare_cr");
+        assert_eq!(anomalies(b"A\nB\r\n\n"), "bare_lf");
     }
 
     #[test]
     fn a_head_ends_where_its_end_is_found() {
         for bytes in [&b"A b\n\n"[..], b"\r\nA b\nh:\r\n\nx", b"\n\n", b"\r\n\r\nx", b"\n\nA b"] {
-            let length = Head::parse(bytes).map(|(length, _)| length);
+            let length = Head::default().parse(bytes);
             assert_eq!(length, end_of_head(bytes, 0), "{}", bytes.escape_ascii());
         }
     }

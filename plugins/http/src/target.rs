@@ -16,10 +16,13 @@ impl<'a> Target<'a> {
     /// Takes every form; what fits none is a path.
     pub(crate) fn parse(target: &'a [u8], connect: bool) -> Target<'a> {
         if connect {
-            return Target { path: target, query: None, scheme: None, host: Some(host(target)) };
+            return Target { path: without_user(target), query: None, scheme: None, host: Some(host(target)) };
         }
         // A fragment is never sent (RFC 9110 section 7.1), but some clients do.
-        let target = target.split(|&byte| byte == b'#').next().unwrap_or_default();
+        let target = match memchr::memchr(b'#', target) {
+            Some(at) => &target[..at],
+            None => target,
+        };
         let (rest, scheme, host) = match absolute(target) {
             Some((scheme, authority, rest)) => (rest, Some(scheme), Some(host(authority))),
             None => (target, None, None),
@@ -35,21 +38,45 @@ impl<'a> Target<'a> {
 
 /// scheme "://" authority path-abempty [ "?" query ], split behind the authority.
 fn absolute(target: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    if target.starts_with(b"/") {
+        return None;
+    }
     let colon = memchr::memchr(b':', target)?;
     let (scheme, rest) = target.split_at(colon);
     let rest = rest.strip_prefix(b"://")?;
-    let valid = scheme.first()?.is_ascii_alphabetic() && scheme.iter().all(u8::is_ascii_alphanumeric);
+    let of_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    let valid = scheme.first()?.is_ascii_alphabetic() && scheme.iter().all(of_scheme);
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     valid.then_some((scheme, &rest[..end], &rest[end..]))
 }
 
 /// The host of `[ userinfo "@" ] host [ ":" port ]` (RFC 3986 section 3.2), an IPv6 address without its brackets.
 pub(crate) fn host(authority: &[u8]) -> &[u8] {
-    let host = authority.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
+    let host = without_user(authority);
     if let Some(literal) = host.strip_prefix(b"[") {
         return literal.split(|&byte| byte == b']').next().unwrap_or_default();
     }
     host.split(|&byte| byte == b':').next().unwrap_or_default()
+}
+
+/// `host [ ":" port ]` of an authority.
+fn without_user(authority: &[u8]) -> &[u8] {
+    memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..])
+}
+
+/// A header field's value, with the user information left out of every URL in it.
+pub(crate) fn without_user_info(value: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = memchr::memmem::find(rest, b"//") {
+        let (before, authority) = rest.split_at(at + 2);
+        let end = authority.iter().position(|byte| b"/?#\"<>, \t".contains(byte)).unwrap_or(authority.len());
+        kept.extend_from_slice(before);
+        kept.extend_from_slice(without_user(&authority[..end]));
+        rest = &authority[end..];
+    }
+    kept.extend_from_slice(rest);
+    kept
 }
 
 #[cfg(test)]
@@ -77,6 +104,20 @@ mod tests {
         check("/a://b", "/a://b", None, None, None);
         check("/a#fragment", "/a", None, None, None);
         check("?q", "/", Some("q"), None, None);
+    }
+
+    #[test]
+    fn user_information_is_left_out() {
+        check("git+ssh://u:p@h/a", "/a", None, Some("git+ssh"), Some("h"));
+        assert_eq!(Target::parse(b"u:p@example.com:443", true).path, b"example.com:443");
+        for (value, expected) in [
+            ("http://u:p@h/a?b=c@d", "http://h/a?b=c@d"),
+            ("<https://u@h>, //u:p@i:80", "<https://h>, //i:80"),
+            ("a@b", "a@b"),
+            ("http://h", "http://h"),
+        ] {
+            assert_eq!(without_user_info(value.as_bytes()), expected.as_bytes(), "{value}");
+        }
     }
 
     #[test]
