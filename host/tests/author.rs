@@ -49,7 +49,7 @@ fn test_tries_every_variant_and_the_contract() {
         "first.pcap byte by byte ok the same exchanges",
         "first.pcap random splits ok the same exchanges, 8 times",
         "first.pcap reordered ok the same exchanges, 8 times",
-        "22 checks passed",
+        "23 checks passed",
     ] {
         assert!(lines.iter().any(|found| found == line), "{line}\n{}", run.stdout);
     }
@@ -115,6 +115,30 @@ fn test_sees_what_a_decoder_may_not_do() {
         assert_eq!(run.code, Some(1), "{}", run.stdout);
         assert!(run.stdout.contains(said), "{order}: {}", run.stdout);
     }
+}
+
+#[test]
+fn the_contract_names_the_rule_that_is_broken() {
+    let misbehave = support::plugins("test-plugins").join("misbehave.wasm");
+    for (order, said) in [("> panic", "trap: "), ("> foreign", "an exchange of connection ")] {
+        let folder = orders(order);
+        let run = run(&[&"plugin", &"test", &misbehave, &"--contract", &"--captures", &folder.path()]);
+        let lines: Vec<_> = run.stdout.lines().collect();
+        let failed = lines.iter().position(|line| line.starts_with("contract") && line.contains("every kind of entry"));
+        let [line, fault, ..] = lines[failed.unwrap()..] else { panic!("{}", run.stdout) };
+        assert!(line.ends_with("FAILED") && fault.contains(said), "{line}\n{fault}");
+        assert!(fault.ends_with("; the rule: `batch.kinds`: data, gap, end, closed, of either side"), "{fault}");
+        // What has nothing to do with what was sent still holds.
+        assert!(lines.iter().any(|line| line.contains("describe is stable") && line.ends_with("ok")), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn the_contract_counts_undecoded_bytes() {
+    let misbehave = support::plugins("test-plugins").join("misbehave.wasm");
+    let folder = orders("> undecoded");
+    let run = run(&[&"plugin", &"test", &misbehave, &"--contract", &"--captures", &folder.path()]);
+    assert!(run.stdout.contains("    18446744073709551615 bytes undecoded of "), "{}", run.stdout);
 }
 
 #[test]
@@ -252,7 +276,7 @@ fn from_a_new_crate_to_events() {
     let said = run(&["plugin", "new", "my-kv", "--dir", "a/my-kv"]);
     assert!(said.contains("make it yours in a/my-kv/src/lib.rs"), "{said}");
     let tested = run(&["plugin", "test", "a/my-kv", "--contract"]);
-    assert!(tested.contains("fits a ConfigMap (1 MiB)") && tested.contains("21 checks passed"), "{tested}");
+    assert!(tested.contains("fits a ConfigMap (1 MiB)") && tested.contains("22 checks passed"), "{tested}");
     let decoder = made.join("my-kv.wasm");
     let capture = "a/my-kv/tests/captures/first.pcap";
     let events = run(&["replay", "--plugin", decoder.to_str().unwrap(), "--output", "json", capture]);
@@ -260,5 +284,5 @@ fn from_a_new_crate_to_events() {
     // The crate's own tests, as native code.
     let manifest = made.join("Cargo.toml");
     let own = run(&["cargo", "test", "--quiet", "--offline", "--manifest-path", manifest.to_str().unwrap()]);
-    assert!(own.contains("3 passed"), "{own}");
+    assert!(own.contains("4 passed"), "{own}");
 }

@@ -74,7 +74,8 @@ fn inspect_shows_what_a_decoder_is() {
 fn inspect_says_which_attribute_is_the_status() {
     let run = run(&["plugin", "inspect"], &[&support::plugins("plugins").join("http.wasm")]);
     let status = run.stdout.lines().find(|line| line.contains("(the status)")).unwrap();
-    assert!(status.starts_with("http.response.status_code          uint   "), "{status}");
+    let words: Vec<_> = status.split_whitespace().take(2).collect();
+    assert_eq!(words, ["http.response.status_code", "uint"], "{status}");
 }
 
 #[test]

@@ -128,8 +128,8 @@ fn a_bomb_is_given_up_at_the_limit() {
     let said = ["unpacks to more than plugins.max_bytes allows (16MiB)", "raise the limit"];
     check("bomb.wasm.gz", &gzip_bomb(64), "", &said);
     check("bomb.wasm.zst", &zstd_bomb(64), "", &said);
-    let small = ["unpacks to more than plugins.max_bytes allows (128KiB)"];
-    check("bomb.wasm.zst", &zstd_bomb(1), "plugins: {max_bytes: 128KiB}", &small);
+    let small = ["unpacks to more than plugins.max_bytes allows (512KiB)"];
+    check("bomb.wasm.zst", &zstd_bomb(1), "plugins: {max_bytes: 512KiB}", &small);
     // One that tells its length.
     check("bomb.wasm.zst", &zstd(&vec![0; 17 * MEBIBYTE]), "", &["unpacks to more than plugins.max_bytes allows"]);
 }

@@ -31,6 +31,18 @@ pub enum Break {
 }
 
 /// Finds the end of a piece of the stream.
+///
+/// ```
+/// # use podtap_sdk::{Break, Stream};
+/// /// Up to the second `;`.
+/// async fn pair(client: &mut Stream) -> Result<Vec<u8>, Break> {
+///     let second = |bytes: &[u8], _scanned: usize| {
+///         let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b';');
+///         ends.nth(1).map(|(at, _)| at + 1)
+///     };
+///     client.until(second, 256, <[u8]>::to_vec).await
+/// }
+/// ```
 pub trait Delimiter {
     /// The length of the piece that `bytes` begin with, its delimiter included; none if it is not there yet. The first
     /// `scanned` bytes were given before, without success.
@@ -480,6 +492,13 @@ impl Stream {
     /// Reads `length` bytes and gives what `read` makes of them.
     ///
     /// Meant for headers: the bytes are kept until all have come. For long payload use [`Stream::skip`].
+    ///
+    /// ```
+    /// # use podtap_sdk::{Break, Stream};
+    /// async fn length(server: &mut Stream) -> Result<u32, Break> {
+    ///     server.exact(4, |bytes| bytes.iter().fold(0, |length, byte| length << 8 | u32::from(*byte))).await
+    /// }
+    /// ```
     pub async fn exact<T>(&mut self, length: usize, read: impl FnOnce(&[u8]) -> T) -> Result<T, Break> {
         let whole = |bytes: &[u8], _: usize| (bytes.len() >= length).then_some(length);
         self.until(whole, length.saturating_add(1), read).await
@@ -571,6 +590,15 @@ impl Stream {
 
     /// Passes over `length` bytes without looking at them. podtap is told and does not send what it can leave out.
     /// Gaps inside are noted as losses of the message; they do not break the stream.
+    ///
+    /// ```
+    /// # use podtap_sdk::{Break, Stream};
+    /// /// A length and so many bytes of a body that nobody looks at.
+    /// async fn body(server: &mut Stream) -> Result<(), Break> {
+    ///     let length = server.exact(2, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])).await?;
+    ///     server.skip(length.into()).await
+    /// }
+    /// ```
     pub async fn skip(&mut self, length: u64) -> Result<(), Break> {
         let target = self.inbox.borrow().position.saturating_add(length);
         poll_fn(|_| self.inbox.borrow_mut().skip(target)).await
@@ -585,6 +613,20 @@ impl Stream {
     /// After a gap or nonsense: gives up bytes until `find` sees a message begin in a segment, at the offset it
     /// returns. `find` sees a segment at a time; a start that is cut by a segment's end may be missed. Gives the number
     /// of bytes lost in gaps on the way. Where the side ends first, the next read says so.
+    ///
+    /// ```
+    /// # use podtap_sdk::{Break, Stream};
+    /// async fn lines(mut client: Stream) -> Result<(), Break> {
+    ///     loop {
+    ///         match client.until(b"\n", 1024, |_| ()).await {
+    ///             Err(Break::Gap | Break::Malformed) => {
+    ///                 client.resync(|bytes| bytes.starts_with(b"GET ").then_some(0)).await;
+    ///             }
+    ///             read => read?,
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub async fn resync(&mut self, find: impl Fn(&[u8]) -> Option<usize>) -> u64 {
         let mut lost_bytes = 0;
         while let Sought::Passed { lost } = self.seek(&find).await {

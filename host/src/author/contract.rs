@@ -44,7 +44,7 @@ pub struct Check {
 
 type Try = fn(&Kit<'_>) -> Result<(), String>;
 
-const CHECKS: [(&str, &str, Try); 15] = [
+const CHECKS: [(&str, &str, Try); 16] = [
     ("describe is stable", "`describe`: once, and again whenever podtap wants to show what the decoder is", |kit| {
         kit.describe()
     }),
@@ -59,6 +59,11 @@ const CHECKS: [(&str, &str, Try); 15] = [
         kit.unknown_connections()
     }),
     ("every kind of entry", "`batch.kinds`: data, gap, end, closed, of either side", |kit| kit.every_kind()),
+    (
+        "undecoded bytes",
+        "`output.undecoded-bytes`: payload bytes that belong to no exchange, because they made no sense",
+        |kit| kit.undecoded(),
+    ),
     ("ids are used again", "`opened-connection.id`: free again after the entry `closed`", |kit| kit.ids_again()),
     ("connections do not mix", "entries of a connection are its own, however they are interleaved", |kit| {
         kit.interleaved()
@@ -278,6 +283,20 @@ impl Kit<'_> {
                 script.every_kind(3, talk);
                 script.push(3, false, Entry::Closed(how));
                 self.feed(&mut self.instance()?, &script.batch, |id| id == 3)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn undecoded(&self) -> Result<(), String> {
+        for talk in &self.talks {
+            let mut script = Script::default();
+            script.open(0, false);
+            script.every_kind(0, talk);
+            script.push(0, false, Entry::Closed(0));
+            let fed = self.feed(&mut self.instance()?, &script.batch, |id| id == 0)?;
+            if fed.undecoded_bytes > script.batch.data_len() as u64 {
+                return Err(format!("{} bytes undecoded of {} given", fed.undecoded_bytes, script.batch.data_len()));
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use podtap_stream::{
-    Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Limits, LinkType, OpenedBy, Packet, Side, Sink,
+    Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Limits, LinkType, Packet, Side, Sink,
 };
 
 use crate::capture::{CaptureError, CaptureFile};
@@ -79,12 +79,6 @@ impl Recording {
         }
         engine.finish(&mut recording);
         Ok(recording)
-    }
-
-    /// Was it captured whole: every connection from its handshake on, without a gap?
-    pub fn is_whole(&self) -> bool {
-        self.connections.iter().all(|connection| connection.opened_by == OpenedBy::Handshake)
-            && !self.recorded.iter().any(|recorded| matches!(recorded.happening, Happening::Gap(..)))
     }
 
     fn note(&mut self, id: ConnectionId, time_ns: u64, happening: Happening) {

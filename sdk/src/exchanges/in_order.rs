@@ -185,6 +185,33 @@ impl<T: Default> Pairing<T> {
 
 /// The exchanges of one connection, shared by the tasks of its sides. `T` is what the decoder must remember from a
 /// request to its response.
+///
+/// ```
+/// # use podtap_sdk::{Break, Stream};
+/// use podtap_sdk::{Exchanges, Outcome};
+///
+/// /// A line asks; whether it is an order or a question is remembered for the answer.
+/// async fn request(client: &mut Stream, exchanges: &Exchanges<bool>) -> Result<(), Break> {
+///     client.message().await?;
+///     let read = |line: &[u8]| {
+///         exchanges.request(|exchange| {
+///             exchange.state = line.starts_with(b"?");
+///             exchange.describe(if exchange.state { b"ASK" } else { b"TELL" }, line.trim_ascii(), b"");
+///         });
+///     };
+///     client.until(b"\n", 1024, read).await?;
+///     exchanges.request_end(client, |_| ());
+///     Ok(())
+/// }
+///
+/// async fn response(server: &mut Stream, exchanges: &Exchanges<bool>) -> Result<(), Break> {
+///     server.message().await?;
+///     let said_no = server.until(b"\n", 1024, |line| line.starts_with(b"no")).await?;
+///     let asked = exchanges.response(|exchange| exchange.state);
+///     exchanges.finish(server, if said_no && !asked { Outcome::Error } else { Outcome::Ok });
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Exchanges<T> {
     pairing: Rc<RefCell<Pairing<T>>>,

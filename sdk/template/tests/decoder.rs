@@ -1,7 +1,7 @@
 //! Conversations through the decoder as native code, cut, lost and begun in every way. Captures go through the component
 //! by `podtap plugin test`.
 
-use podtap_sdk::testing::Conversation;
+use podtap_sdk::testing::{Conversation, Cut};
 use podtap_template::Lines;
 
 #[test]
@@ -34,4 +34,13 @@ fn requests_need_not_wait_for_each_other() {
     let conversation = Conversation::new().client("GET a\nGET b\n").server("OK 1\nERROR no such key\n").close();
     let exchanges = conversation.robust_exchanges::<Lines>();
     assert!(exchanges[0].starts_with("ok GET a ") && exchanges[1].starts_with("error GET b "), "{exchanges:?}");
+}
+
+#[test]
+fn behind_a_lost_request_nothing_is_paired_wrongly() {
+    let conversation = Conversation::new().client_gap(6).client("GET b\nGET c\n").server("OK 1\nOK 2\nOK 3\n").close();
+    // Not in every cut: where to go on after a loss is looked for within a segment.
+    for exchange in conversation.cut::<Lines>(Cut::Whole) {
+        assert!(!exchange.starts_with("ok "), "{exchange}");
+    }
 }

@@ -36,6 +36,8 @@ const TEMPLATE: &[(&str, &[u8])] = embedded!("sdk/template":
 const SDK: &[(&str, &[u8])] = embedded!("sdk":
     "src/bindings.rs",
     "src/exchanges.rs",
+    "src/exchanges/by_id.rs",
+    "src/exchanges/in_order.rs",
     "src/fields.rs",
     "src/instance.rs",
     "src/lib.rs",
