@@ -110,7 +110,7 @@ fn compile(toolchain: &Toolchain, packages: &[Package]) -> Result<Vec<(Package, 
 }
 
 /// The core module as a component, checked against the world that its bindings name.
-fn component(module: &Path) -> Result<Vec<u8>> {
+pub(crate) fn component(module: &Path) -> Result<Vec<u8>> {
     let module = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
     ComponentEncoder::default().validate(true).module(&module)?.encode()
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_nginx, fuzz, kafka, plugins, process, setup, workspace};
+use crate::{e2e_kafka, e2e_nginx, examples, fuzz, kafka, plugins, process, setup, workspace};
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
 const FUZZ_SECONDS: u64 = 20;
@@ -40,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("fuzz", "--quick");
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e kafka", "--quick");
+        tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
         tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
@@ -50,6 +51,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 let args = e2e_nginx::Args { exchanges: 50_000, reuse: false };
                 tally.step("e2e nginx", || e2e_nginx::run(&args));
             }
+        }
+        match examples::unavailable() {
+            Some(why) => tally.skip("examples", &why),
+            None => tally.step("examples", || examples::run(&examples::Args::default())),
         }
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {

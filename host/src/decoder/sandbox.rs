@@ -35,9 +35,10 @@ const MAX_RETURNED_BYTES: usize = 32 << 20;
 pub const MAX_INSTANCES: u32 = 256;
 
 /// Core instances and tables of one instance, of which the pool holds as many for each. What the Rust toolchain and
-/// wit-component make has three and two.
-const MAX_CORE_INSTANCES: u32 = 4;
-const MAX_TABLES: u32 = 4;
+/// wit-component make has three and two; languages with a runtime bring it as modules of its own, JavaScript's QuickJS
+/// 13 instances.
+const MAX_CORE_INSTANCES: u32 = 16;
+const MAX_TABLES: u32 = 8;
 
 /// Elements of one table: functions that may be called through a pointer, of which a decoder has some hundred.
 const MAX_TABLE_ELEMENTS: usize = 10_000;
