@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat};
 use crate::event::Format;
-use crate::pipeline::{self, PipelineError, Replay, Report};
+use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
 use crate::publish::{Colour, Outputs, PublishError};
 use crate::reference;
 
@@ -37,7 +37,7 @@ pub struct Arguments {
 enum Command {
     /// Publish the exchanges of capture files
     Replay(Box<ReplayArguments>),
-    /// Check a configuration file, and list every problem
+    /// Check a configuration file and the decoders that it is for, and list every problem
     Validate {
         /// Configuration file (.yaml, .yml, .toml or .json)
         file: PathBuf,
@@ -157,9 +157,16 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 fn validate(file: &Path) -> anyhow::Result<ExitCode> {
     match Config::load(Some(file), [], &[]) {
-        Ok(_) => {
-            print(&format!("{}: ok\n", file.display()))?;
-            Ok(ExitCode::SUCCESS)
+        Ok(loaded) => {
+            start_log(loaded.config.log);
+            // They check what the configuration says to them.
+            let decoders = Decoders::load(&loaded.config).with_context(|| file.display().to_string())?;
+            if decoders.problems().is_empty() {
+                print(&format!("{}: ok\n", file.display()))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            decoders.problems().iter().for_each(|problem| report_error(problem));
+            Ok(ExitCode::FAILURE)
         }
         Err(error) => {
             for problem in &error.0 {

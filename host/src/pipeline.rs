@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use podtap_stream::{CloseReason, Engine, LinkType, OpenedBy, Packet, Side};
 
 use crate::capture::{CaptureError, CaptureFile, Filter, FilterError};
 use crate::config::Config;
 use crate::decoder::{
-    self, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked, Undetected,
+    self, Catalog, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked, Undetected,
+    Watch,
 };
 use crate::event::{
     self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
@@ -123,15 +125,24 @@ fn list(paths: &[PathBuf]) -> String {
 /// When nothing could be done, or events cannot be published any more. What is wrong with a single file or plugin is in
 /// the report.
 pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
-    replay_with(&Decoders::load(request.config)?, request, outputs)
+    let mut decoders = Decoders::load(request.config)?;
+    // What is replayed from a file gives the same events each time.
+    let is_live = |path: &PathBuf| !path.metadata().is_ok_and(|metadata| metadata.is_file());
+    if request.files.iter().any(is_live) {
+        decoders.watch(request.config);
+    }
+    replay_with(&decoders, request, outputs)
 }
 
 /// Decoders as a configuration has them, for any number of replays: to compile them takes longer than most replays do.
 pub struct Decoders {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     plugins: Vec<decoder::Plugin>,
     /// One line for each plugin that could not be used.
     problems: Vec<String>,
+    /// What the search path held, until someone watches it.
+    catalog: Option<Catalog>,
+    watch: Option<Watch>,
 }
 
 impl Decoders {
@@ -140,10 +151,40 @@ impl Decoders {
     /// # Errors
     /// When there is none, or the configuration names one that is not there.
     pub fn load(config: &Config) -> Result<Decoders, PipelineError> {
-        let runtime = runtime(config)?;
+        let runtime = Arc::new(runtime(config)?);
         let mut problems = Vec::new();
-        let plugins = usable_plugins(&runtime, config, &mut problems)?;
-        Ok(Decoders { runtime, plugins, problems })
+        let catalog = usable_plugins(&runtime, config, &mut problems)?;
+        let mut plugins = catalog.plugins();
+        if plugins.len() > decoder::MAX_PLUGINS {
+            problems.push(format!("{} decoders found; the first {} are used", plugins.len(), decoder::MAX_PLUGINS));
+            plugins.truncate(decoder::MAX_PLUGINS);
+        }
+        for (port, name) in &config.detection.ports {
+            let names = plugins.iter().map(|plugin| plugin.descriptor.name.as_str());
+            check_name(names, &format!("detection.ports.{port}"), name)?;
+        }
+        Ok(Decoders { runtime, plugins, problems, catalog: Some(catalog), watch: None })
+    }
+
+    /// One line for each decoder that cannot be used, and each setting about decoders that does nothing.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Looks for changed decoders from now on, as the configuration has it, and uses them in replays that are under way.
+    pub fn watch(&mut self, config: &Config) {
+        let interval = config.plugins.reload_interval.0;
+        if let Some(catalog) = self.catalog.take_if(|_| !interval.is_zero()) {
+            match Watch::start(Arc::clone(&self.runtime), catalog, interval) {
+                Ok(watch) => self.watch = Some(watch),
+                Err(error) => tracing::error!(%error, "changed decoders are not noticed"),
+            }
+        }
+    }
+
+    /// How often the search path was looked into for changes.
+    pub fn looks(&self) -> u64 {
+        self.watch.as_ref().map_or(0, Watch::looks)
     }
 }
 
@@ -168,16 +209,11 @@ pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
 pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
     let config = request.config;
     let mut filter = request.filter.map(Filter::new).transpose()?;
-    let Decoders { runtime, plugins, problems } = decoders;
+    let Decoders { runtime, plugins, problems, watch, .. } = decoders;
     let mut report = Report { problems: problems.clone(), ..Report::default() };
-    let mut status_attributes = HashMap::new();
-    for descriptor in plugins.iter().map(|plugin| &plugin.descriptor) {
-        let Some(attribute) = descriptor.status_attribute() else { continue };
-        status_attributes.insert(descriptor.name.clone(), attribute.to_owned());
-    }
-    outputs.set_status_attributes(&status_attributes);
-
-    let (ports, plugins) = start_plugins(runtime, config, plugins.clone(), &mut report.problems)?;
+    outputs.set_status_attributes(&status_attributes(plugins));
+    let plugins = start_plugins(runtime, plugins, &mut report.problems);
+    let ports = config.detection.ports.clone();
     let dispatch_limits = DispatchLimits {
         batch_entries: config.decoder.batch_entries as usize,
         batch_bytes: config.decoder.batch_bytes.0 as usize,
@@ -197,6 +233,8 @@ pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outpu
             outputs,
             failed: None,
         },
+        watch: watch.as_ref(),
+        generation: 0,
         packets_filtered: 0,
     };
     let mut read = 0;
@@ -220,72 +258,64 @@ fn name(path: &Path) -> Cow<'_, str> {
     if path == Path::new("-") { "standard input".into() } else { path.to_string_lossy() }
 }
 
-/// The plugins of the search path, with their configuration.
-fn usable_plugins(
-    runtime: &Runtime,
-    config: &Config,
-    problems: &mut Vec<String>,
-) -> Result<Vec<decoder::Plugin>, PipelineError> {
+/// For a decoder's name, the attribute that holds the status of its exchanges.
+fn status_attributes(plugins: &[decoder::Plugin]) -> HashMap<String, String> {
+    let descriptors = plugins.iter().map(|plugin| &plugin.descriptor);
+    let named = descriptors.filter_map(|it| Some((it.name.clone(), it.status_attribute()?.to_owned())));
+    named.collect()
+}
+
+/// The search path with at least one usable plugin, unless none is needed.
+fn usable_plugins(runtime: &Runtime, config: &Config, problems: &mut Vec<String>) -> Result<Catalog, PipelineError> {
     let path = decoder::search_path(&config.plugins.directories);
-    let loaded = decoder::load(runtime, &path, &config.plugins);
-    problems.extend(loaded.refused().map(|(path, error)| format!("{}: {error}", path.display())));
-    problems.extend(loaded.pin_problems());
-    let plugins = loaded.plugins;
+    let mut catalog = Catalog::new(path.clone(), config.plugins.clone());
+    problems.extend(catalog.look(runtime).map(|(path, error)| format!("{}: {error}", path.display())));
+    problems.extend(catalog.pin_problems());
     for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
         problems.push(format!("{}: is not a directory of plugins", directory.display()));
     }
     // Connections are told of without one.
-    if plugins.is_empty() && !config.events.connections {
-        for problem in problems {
-            tracing::error!("{}", Printable(problem));
-        }
+    if catalog.plugins().is_empty() && !config.events.connections {
+        problems.iter().for_each(|problem| tracing::error!("{}", Printable(problem)));
         return Err(PipelineError::NoDecoder(path));
     }
     for name in config.plugins.config.keys() {
-        find(plugins.iter(), "plugins.config", name)?;
+        check_name(catalog.names(), "plugins.config", name)?;
     }
-    Ok(plugins)
+    Ok(catalog)
 }
 
-/// The index of the plugin that a key of the configuration names.
-fn find<'p>(
-    plugins: impl Iterator<Item = &'p decoder::Plugin> + Clone,
+/// Is there the decoder that a key of the configuration names?
+fn check_name<'p>(
+    mut names: impl Iterator<Item = &'p str> + Clone,
     key: &str,
     name: &str,
-) -> Result<usize, PipelineError> {
-    let names = plugins.map(|plugin| plugin.descriptor.name.as_str());
-    names.clone().position(|known| known == name).ok_or_else(|| PipelineError::UnknownDecoder {
+) -> Result<(), PipelineError> {
+    let known = names.clone();
+    if names.any(|known| known == name) {
+        return Ok(());
+    }
+    Err(PipelineError::UnknownDecoder {
         key: key.to_owned(),
         name: name.to_owned(),
-        known: names.collect::<Vec<_>>().join(", "),
+        known: known.collect::<Vec<_>>().join(", "),
     })
 }
 
-type Started = (BTreeMap<u16, usize>, Vec<(decoder::Plugin, decoder::Instance)>);
-
-/// An instance of each plugin, and the configured ports by index of their plugin.
+/// An instance of each plugin.
 fn start_plugins(
     runtime: &Runtime,
-    config: &Config,
-    mut plugins: Vec<decoder::Plugin>,
+    plugins: &[decoder::Plugin],
     problems: &mut Vec<String>,
-) -> Result<Started, PipelineError> {
-    if plugins.len() > decoder::MAX_PLUGINS {
-        problems.push(format!("{} decoders found; the first {} are used", plugins.len(), decoder::MAX_PLUGINS));
-        plugins.truncate(decoder::MAX_PLUGINS);
-    }
+) -> Vec<(decoder::Plugin, decoder::Instance)> {
     let mut started = Vec::new();
     for plugin in plugins {
-        match runtime.instance(&plugin) {
-            Ok(instance) => started.push((plugin, instance)),
+        match runtime.instance(plugin) {
+            Ok(instance) => started.push((plugin.clone(), instance)),
             Err(error) => problems.push(format!("{}: {error}", plugin.path.display())),
         }
     }
-    let ports = config.detection.ports.iter().map(|(&port, name)| {
-        let plugins = started.iter().map(|(plugin, _)| plugin);
-        Ok((port, find(plugins, &format!("detection.ports.{port}"), name)?))
-    });
-    Ok((ports.collect::<Result<_, PipelineError>>()?, started))
+    started
 }
 
 /// One thread's way from packets to events.
@@ -293,6 +323,9 @@ struct Worker<'r, 'o> {
     engine: Engine,
     dispatcher: Dispatcher<'r>,
     publisher: Publisher<'o>,
+    watch: Option<&'r Watch>,
+    /// Which plugins of the watch are in use.
+    generation: u64,
     packets_filtered: u64,
 }
 
@@ -327,7 +360,17 @@ impl Worker<'_, '_> {
         self.dispatcher.flush(&mut self.engine, &mut |tracked, descriptor, row| {
             self.publisher.take(tracked, descriptor, row);
         });
-        self.dispatcher.report_ended(&mut |ended, protocol| self.publisher.take_ended(ended, protocol));
+        self.dispatcher.report_ended(&mut |ended| self.publisher.take_ended(ended));
+    }
+
+    /// Uses the plugins that the watch has found.
+    fn reload(&mut self) {
+        if let Some(plugins) = self.watch.and_then(|watch| watch.newer(&mut self.generation)) {
+            self.dispatcher.reload(&plugins, &mut self.engine, &mut |tracked, descriptor, row| {
+                self.publisher.take(tracked, descriptor, row);
+            });
+            self.publisher.outputs.set_status_attributes(&status_attributes(&plugins));
+        }
     }
 
     fn packets(
@@ -341,17 +384,24 @@ impl Worker<'_, '_> {
         let mut unknown: BTreeMap<u32, u64> = BTreeMap::new();
         let mut seen = 0_u32;
         loop {
-            // Progress is looked at now and then only: it costs a call.
+            // Looked at now and then only: a call costs something.
             seen = seen.wrapping_add(1);
-            if seen.is_multiple_of(1024) && file.position() >= next_progress {
-                next_progress = file.position() + PROGRESS_STEP;
-                progress(file.position());
+            if seen.is_multiple_of(1024) {
+                self.reload();
+                if file.position() >= next_progress {
+                    next_progress = file.position() + PROGRESS_STEP;
+                    progress(file.position());
+                }
             }
-            if file.would_wait() {
+            let waits = file.would_wait();
+            if waits {
                 self.flush();
                 self.publisher.flush();
             }
             let Some(record) = file.next_record().map_err(file_error)? else { break };
+            if waits {
+                self.reload();
+            }
             if let Some(filter) = &mut filter {
                 match filter.passes(record.link_type, record.data) {
                     Ok(true) => {}
@@ -372,7 +422,7 @@ impl Worker<'_, '_> {
             self.dispatcher.after_packet(&mut self.engine, &mut |tracked, descriptor, row| {
                 self.publisher.take(tracked, descriptor, row);
             });
-            self.dispatcher.report_ended(&mut |ended, protocol| self.publisher.take_ended(ended, protocol));
+            self.dispatcher.report_ended(&mut |ended| self.publisher.take_ended(ended));
             if self.publisher.failed.is_some() {
                 return Ok(());
             }
@@ -410,6 +460,9 @@ impl Worker<'_, '_> {
             exchanges_truncated,
             plugins_quarantined,
             connections_quarantined,
+            plugins_reloaded,
+            connections_moved,
+            connections_of_removed_plugins,
             exchanges,
         } = *self.dispatcher.counters();
         report.totals = vec![
@@ -425,6 +478,9 @@ impl Worker<'_, '_> {
         ];
         if stream.fragments_joined > 0 {
             report.totals.push(("fragments_joined", stream.fragments_joined));
+        }
+        if plugins_reloaded > 0 {
+            report.totals.push(("decoders_reloaded", plugins_reloaded));
         }
         report.losses = vec![
             ("packets_filtered", self.packets_filtered),
@@ -470,6 +526,8 @@ impl Worker<'_, '_> {
             ("exchanges_truncated", exchanges_truncated),
             ("decoders_quarantined", plugins_quarantined),
             ("connections_of_quarantined_decoders", connections_quarantined),
+            ("connections_moved_to_other_version", connections_moved),
+            ("connections_of_removed_decoders", connections_of_removed_plugins),
         ];
         let reasons = Undetected::ALL.iter().zip(connections_undetected);
         report.losses.extend(reasons.map(|(&(_, name), count)| (name, count)));
@@ -547,11 +605,11 @@ impl Publisher<'_> {
         self.failed = self.outputs.publish(Event::Exchange(&exchange)).err();
     }
 
-    fn take_ended(&mut self, ended: &Ended, protocol: Option<&str>) {
+    fn take_ended(&mut self, ended: &Ended) {
         if self.failed.is_some() {
             return;
         }
-        let Ended { connection, closed, client, exchanges, .. } = ended;
+        let Ended { connection, closed, client, exchanges, protocol } = ended;
         let facts = &closed.facts;
         let [a, b] = [(connection.a, &facts.a), (connection.b, &facts.b)]
             .map(|(end, facts_of_side)| Party::new(end, facts_of_side, !facts.ignored));
@@ -586,7 +644,7 @@ impl Publisher<'_> {
             connect_time: facts.syn_to_syn_ack_ns,
             handshake_time: facts.syn_ack_to_ack_ns,
             closed: event::End { reason, by: reset_by.and_then(role) },
-            protocol: protocol.map(Cow::Borrowed),
+            protocol: protocol.as_deref().map(Cow::Borrowed),
             exchanges: *exchanges,
             client: client_end,
             server: server_end,

@@ -1,9 +1,11 @@
-//! The reference pages of the documentation, made from the types they describe: `docs/configuration.md` and
-//! `docs/events.md`. A test holds the files to what is made here.
+//! The reference pages of the documentation, made from the types they describe: `docs/configuration.md`,
+//! `docs/events.md` and `docs/limits.md`. A test holds the files to what is made here.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
+
+mod limits;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -14,6 +16,8 @@ use crate::event::{
     Attributes, CONNECTION_SCHEMA, Connection, ConnectionEvent, EXCHANGE_SCHEMA, Encoder, End, Event, Exchange, Format,
     Kind as EventKind, Name, Opened, Outcome, Party, Peer, Reason, Resource, Timestamp, Timing, Value,
 };
+
+pub use limits::{Limit, limits, limits_page};
 
 /// The JSON Schema of an exchange in its JSON form.
 pub fn exchange_schema() -> Json {
@@ -87,18 +91,28 @@ fn configuration_section(page: &mut String, section: &config::Section) -> fmt::R
     write!(page, "\n## {}\n\n{}\n\n", section.name, section.doc)?;
     page.push_str("| Key | Type | Default | Environment | Meaning |\n|---|---|---|---|---|\n");
     for key in &section.keys {
-        let default = match &key.default {
-            Json::Null => "not set".to_owned(),
-            Json::Array(items) if items.is_empty() => "none".to_owned(),
-            Json::Object(entries) if entries.is_empty() => "none".to_owned(),
-            Json::String(text) if text.is_empty() => "empty".to_owned(),
-            Json::String(text) => format!("`{text}`"),
-            other => format!("`{other}`"),
-        };
         let (path, kind, environment, doc) = (&key.path, kind_of(key), key.environment_name(), cell(&key.doc));
+        let default = default_text(key);
         writeln!(page, "| `{path}` | {kind} | {default} | `{environment}` | {doc} |")?;
     }
     Ok(())
+}
+
+fn default_text(key: &Key) -> String {
+    match &key.default {
+        Json::Null => "not set".to_owned(),
+        Json::Array(items) if items.is_empty() => "none".to_owned(),
+        Json::Object(entries) if entries.is_empty() => "none".to_owned(),
+        Json::String(text) if text.is_empty() => "empty".to_owned(),
+        Json::String(text) => format!("`{text}`"),
+        other => format!("`{other}`"),
+    }
+}
+
+/// The default of the key with this path.
+fn default_of(path: &str) -> String {
+    let keys = config::sections().iter().flat_map(|section| &section.keys);
+    keys.filter(|key| key.path == path).map(default_text).collect()
 }
 
 fn kind_of(key: &Key) -> String {

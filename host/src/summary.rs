@@ -12,7 +12,7 @@ use crate::event::{Event, Exchange, Outcome};
 use crate::publish::{Bytes, Delivery, DisplayDuration, Printable};
 
 /// Combinations of protocol, operation and outcome that get a row; a row takes about 13 kB.
-const MAX_ROWS: usize = 256;
+pub(crate) const MAX_ROWS: usize = 256;
 /// Stands for protocol and operation beyond [`MAX_ROWS`].
 const OTHER: &str = "other";
 /// Letters of an operation or protocol that are shown.

@@ -145,6 +145,22 @@ fn inspect_looks_into_nothing_that_is_not_pinned_where_that_is_required() {
 }
 
 #[test]
+fn validate_asks_the_decoders_about_their_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("podtap.yaml");
+    let check = |decoder: &str, problem: &str| {
+        let directory = support::plugins("test-plugins");
+        let settings = format!("plugins: {{directories: [{directory:?}], config: {{{decoder}: {{mood: bad}}}}}}");
+        std::fs::write(&config, settings).unwrap();
+        let run = run(&["validate"], &[&config]);
+        assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
+        assert!(run.stderr.contains(problem), "{}", run.stderr);
+    };
+    check("misbehave", "refuses its configuration (plugins.config.misbehave): it has no key `mood`");
+    check("mishebave", "plugins.config: there is no decoder `mishebave`; there are: http, misbehave");
+}
+
+#[test]
 fn inspect_says_when_a_decoder_refuses_its_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("podtap.yaml");

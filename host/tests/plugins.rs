@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use podtap::config::{Digest, Plugins};
-use podtap::decoder::{Cache, Fate, Limits, LoadError, Loaded, Runtime, search_path};
+use podtap::decoder::{Cache, Catalog, Fate, Limits, LoadError, Runtime, search_path};
 use tempfile::TempDir;
 
 fn runtime() -> Runtime {
@@ -15,8 +15,15 @@ fn runtime() -> Runtime {
     Runtime::new(limits, Cache::none()).expect("WebAssembly runs here")
 }
 
-fn load(directories: &[PathBuf]) -> Loaded {
-    podtap::decoder::load(&runtime(), directories, &Plugins::default())
+/// A look into directories, in which no file is bad unless a test says so.
+fn load(directories: &[PathBuf]) -> Catalog {
+    let mut catalog = Catalog::new(directories.to_vec(), Plugins::default());
+    let _ = catalog.look(&runtime());
+    catalog
+}
+
+fn paths(catalog: &Catalog) -> Vec<PathBuf> {
+    catalog.files().map(|(found, _)| found.path.clone()).collect()
 }
 
 /// A component that `cargo xtask plugins` has built.
@@ -39,11 +46,10 @@ fn of_two_with_one_name_the_later_is_taken() {
     let first = folder(&[(&http, "http.wasm"), (&misbehave, "other.wasm")]);
     let second = folder(&[(&http, "mine.wasm")]);
     let directories = [first.path().to_owned(), "/nowhere".into(), second.path().to_owned()];
-    let loaded = load(&directories);
-    assert_eq!(loaded.refused().count(), 0);
-    let found: Vec<_> = loaded.plugins.iter().map(|it| (it.descriptor.name.as_str(), it.path.clone())).collect();
+    let catalog = load(&directories);
+    let found: Vec<_> = catalog.plugins().into_iter().map(|it| (it.descriptor.name, it.path)).collect();
     let expected = [("http", second.path().join("mine.wasm")), ("misbehave", first.path().join("other.wasm"))];
-    assert_eq!(found, expected);
+    assert_eq!(found, expected.map(|(name, path)| (name.to_owned(), path)));
 }
 
 #[test]
@@ -51,8 +57,8 @@ fn hidden_files_and_other_endings_are_passed_over() {
     let http = built("plugins", "http");
     let folder = folder(&[(&http, ".http.wasm"), (&http, "http.wasm.new"), (&http, "wasm"), (&http, "http.gz")]);
     fs::create_dir(folder.path().join("folder.wasm")).unwrap();
-    let loaded = load(&[folder.path().to_owned()]);
-    assert!(loaded.plugins.is_empty() && loaded.files.is_empty());
+    let catalog = load(&[folder.path().to_owned()]);
+    assert!(catalog.plugins().is_empty() && paths(&catalog).is_empty());
 }
 
 #[test]
@@ -71,10 +77,10 @@ fn a_mounted_config_map_is_found_through_its_links() {
     for name in ["http.wasm", "misbehave.wasm.gz"] {
         symlink(Path::new("..data").join(name), folder.path().join(name)).unwrap();
     }
-    let loaded = load(&[folder.path().to_owned()]);
-    let paths: Vec<_> = loaded.plugins.iter().map(|plugin| plugin.path.clone()).collect();
-    assert_eq!(paths, ["http.wasm", "misbehave.wasm.gz"].map(|name| folder.path().join(name)));
-    assert_eq!(loaded.files.len(), 2, "each once: {:?}", loaded.files);
+    let catalog = load(&[folder.path().to_owned()]);
+    let expected = ["http.wasm", "misbehave.wasm.gz"].map(|name| folder.path().join(name));
+    assert_eq!(catalog.plugins().iter().map(|plugin| plugin.path.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(paths(&catalog), expected, "each once");
 }
 
 #[test]
@@ -83,9 +89,7 @@ fn a_directory_that_is_named_twice_is_read_once() {
     let link = tempfile::tempdir().unwrap();
     symlink(folder.path(), link.path().join("again")).unwrap();
     let directories = [folder.path().to_owned(), "/nowhere".into(), "/nowhere".into(), link.path().join("again")];
-    let loaded = load(&directories);
-    let paths: Vec<_> = loaded.files.iter().map(|file| file.path.clone()).collect();
-    assert_eq!(paths, [link.path().join("again/http.wasm")]);
+    assert_eq!(paths(&load(&directories)), [link.path().join("again/http.wasm")]);
 }
 
 #[test]
@@ -94,14 +98,15 @@ fn each_file_is_accounted_for() {
     let first = folder(&[(&http, "a.wasm"), (&http, "b.wasm")]);
     let second = folder(&[(&http, "c.wasm")]);
     fs::write(second.path().join("d.wasm"), "no component").unwrap();
-    let loaded = load(&[first.path().to_owned(), second.path().to_owned()]);
+    let catalog = load(&[first.path().to_owned(), second.path().to_owned()]);
     let (b, c) = (first.path().join("b.wasm"), second.path().join("c.wasm"));
     let digest = Some(Digest::of(&fs::read(&http).unwrap()));
-    let [one, two, three, four] = loaded.files.as_slice() else { panic!("{:?}", loaded.files) };
-    assert!(matches!(&one.fate, Fate::Replaced(_, by) if *by == b) && one.digest == digest);
-    assert!(matches!(&two.fate, Fate::Replaced(_, by) if *by == c) && two.digest == digest);
-    assert!(matches!(&three.fate, Fate::Used(label) if label.starts_with("http/")) && three.path == c);
-    assert!(matches!(&four.fate, Fate::Refused(LoadError::NotAComponent(_))) && four.digest.is_some());
+    let files: Vec<_> = catalog.files().collect();
+    let [(one, first), (two, second), (three, third), (four, fourth)] = files.as_slice() else { panic!("{files:?}") };
+    assert!(matches!(first, Fate::Replaced(by) if **by == b) && one.digest == digest);
+    assert!(matches!(second, Fate::Replaced(by) if **by == c) && two.digest == digest);
+    assert!(matches!(third, Fate::Used) && three.path == c && three.label.as_deref() == Some("http/0.1.0"));
+    assert!(matches!(fourth, Fate::Refused(LoadError::NotAComponent(_))) && four.digest.is_some());
 }
 
 #[test]
@@ -114,8 +119,8 @@ fn named_directories_come_after_the_installed_ones() {
 
 #[test]
 fn a_descriptor_says_what_a_decoder_is() {
-    let loaded = load(&[built("plugins", "http").parent().unwrap().to_owned()]);
-    let http = loaded.plugins.iter().find(|plugin| plugin.descriptor.name == "http").unwrap();
+    let plugins = load(&[built("plugins", "http").parent().unwrap().to_owned()]).plugins();
+    let http = plugins.iter().find(|plugin| plugin.descriptor.name == "http").unwrap();
     assert_eq!(http.descriptor.label, format!("http/{}", env!("CARGO_PKG_VERSION")));
     assert_eq!(http.descriptor.protocols, ["http"]);
     assert!(http.descriptor.ports.contains(&80));

@@ -33,6 +33,8 @@ struct Contender {
     name: &'static str,
     program: String,
     arguments: Vec<String>,
+    /// Compiles its decoders anew each time.
+    without_cache: bool,
     runs: Vec<Usage>,
 }
 
@@ -61,6 +63,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Contender::new("podtap, MessagePack", &podtap, &to_null("msgpack")),
         Contender::new("podtap, JSON", &podtap, &to_null("json")),
         Contender::new("podtap, start-up only", &podtap, &["replay", &small, "--output-file", "/dev/null"]),
+        Contender {
+            without_cache: true,
+            ..Contender::new("podtap, first start-up only", &podtap, &["replay", &small, "--output-file", "/dev/null"])
+        },
     ];
     if process::find("tshark").is_some() {
         let fields = "frame.time_epoch ip.src tcp.stream http.request.method http.request.uri http.response.code";
@@ -104,12 +110,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 impl Contender {
     fn new(name: &'static str, program: &str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { name, program: program.to_owned(), arguments, runs: Vec::new() }
+        Self { name, program: program.to_owned(), arguments, without_cache: false, runs: Vec::new() }
     }
 
     fn command(&self) -> Command {
         let mut command = release::command(&self.program);
         command.args(&self.arguments);
+        if self.without_cache {
+            command.env("PODTAP_PLUGINS_CACHE", "false");
+        }
         command
     }
 
@@ -157,9 +166,11 @@ fn page(contenders: &[Contender], exchanges: usize, file_bytes: u64) -> Result<S
         page,
         "A capture of {exchanges} HTTP exchanges, {:.1} MiB (nginx under wrk, made by `cargo xtask e2e nginx`).\n\
          CPU time, user and system; median of {} runs that took turns. Memory: the most of all runs.\n\
-         Start-up is what a capture of a few hundred exchanges takes, with the compiled decoders in the cache.\n",
+         Start-up is what a capture of a few hundred exchanges takes, with the compiled decoders ({}) in the cache; the\n\
+         first start-up, what it takes to compile them as well. CPU time is the elapsed time on one core.\n",
         mebibytes(file_bytes),
         contenders[0].runs.len(),
+        decoders()?,
     )?;
     let bare = contenders[0].median_cpu_seconds();
     let tshark = contenders.iter().find(|contender| contender.name == "tshark").map(Contender::median_cpu_seconds);
@@ -197,6 +208,16 @@ fn page(contenders: &[Contender], exchanges: usize, file_bytes: u64) -> Result<S
     }
     writeln!(page, "```")?;
     Ok(page)
+}
+
+/// Names of the decoders beside the release build.
+fn decoders() -> Result<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(workspace::target().join("release/plugins"))? {
+        names.extend(entry?.path().file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    names.sort();
+    Ok(names.join(", "))
 }
 
 /// Processor and kernel in one line.

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The longest packet taken: libpcap's own bound is 256 KiB, offloaded segments reach 512 KiB.
-const MAX_PACKET: usize = 1 << 20;
+pub(crate) const MAX_PACKET: usize = 1 << 20;
 
 const BUFFER: usize = 256 * 1024;
 
@@ -145,7 +145,7 @@ const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 /// Interfaces of one section that are remembered.
-const MAX_INTERFACES: usize = 4096;
+pub(crate) const MAX_INTERFACES: usize = 4096;
 
 impl CaptureFile {
     /// Opens a file; `-` is standard input.

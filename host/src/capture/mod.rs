@@ -4,4 +4,5 @@ mod file;
 mod filter;
 
 pub use file::{CaptureError, CaptureFile, Record};
+pub(crate) use file::{MAX_INTERFACES, MAX_PACKET};
 pub use filter::{Filter, FilterError};

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{load_config, plugins_flag, print, report_error};
 use crate::config::Config;
-use crate::decoder::{self, ComponentFile, Fate, LoadError, Loaded, MAX_PLUGINS, Packing, Plugin, ValueKind};
+use crate::decoder::{self, Catalog, ComponentFile, Fate, Found, LoadError, MAX_PLUGINS, Packing, Plugin, ValueKind};
 use crate::pipeline::{self, PipelineError};
 use crate::publish::{Bytes, DisplayDuration, Printable};
 
@@ -181,19 +181,25 @@ fn type_name(kind: ValueKind) -> &'static str {
 fn list(config: &Config) -> anyhow::Result<ExitCode> {
     let runtime = pipeline::runtime(config)?;
     let path = decoder::search_path(&config.plugins.directories);
-    let loaded = decoder::load(&runtime, &path, &config.plugins);
+    let mut catalog = Catalog::new(path.clone(), config.plugins.clone());
+    // The list shows what is bad.
+    let _ = catalog.look(&runtime);
     let missing = config.plugins.directories.iter().filter(|directory| !directory.is_dir());
     let missing = missing.map(|directory| format!("{}: is not a directory of plugins", directory.display()));
-    let mut problems: Vec<_> = missing.chain(loaded.pin_problems()).collect();
-    if loaded.files.is_empty() {
+    let mut problems: Vec<_> = missing.chain(catalog.pin_problems()).collect();
+    let lines: Vec<_> = catalog.files().map(|(found, fate)| Line::new(found, &fate)).collect();
+    if lines.is_empty() {
         problems.push(PipelineError::NoDecoder(path).to_string());
     } else {
-        let lines = lines(&runtime, &loaded);
         print(&table(&lines))?;
         let refused = lines.iter().filter(|line| line.cells[0] == REFUSED).count();
         if refused > 0 {
             problems.push(format!("{refused} of {} files cannot be used as decoders; the list says why", lines.len()));
         }
+    }
+    let plugins = catalog.plugins().len();
+    if plugins > MAX_PLUGINS {
+        problems.push(format!("{plugins} decoders found; the first {MAX_PLUGINS} are used"));
     }
     problems.iter().for_each(|problem| report_error(problem));
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -211,30 +217,17 @@ struct Line {
     reason: Option<String>,
 }
 
-fn lines(runtime: &decoder::Runtime, loaded: &Loaded) -> Vec<Line> {
-    // What only shows when it is to be used.
-    let refusal = |path: &Path| {
-        let (index, plugin) = loaded.plugins.iter().enumerate().find(|(_, plugin)| plugin.path == path)?;
-        match runtime.instance(plugin) {
-            Err(error) => Some(error.to_string()),
-            Ok(_) => (index >= MAX_PLUGINS).then(|| format!("more than {MAX_PLUGINS} decoders are not used")),
-        }
-    };
-    let line = |found: &decoder::Found| {
-        let (state, decoder, reason) = match &found.fate {
-            Fate::Used(label) => match refusal(&found.path) {
-                None => (USED, label.as_str(), None),
-                reason => (REFUSED, label.as_str(), reason),
-            },
-            Fate::Replaced(label, by) => {
-                (REPLACED, label.as_str(), Some(format!("by {}, which is found later", by.display())))
-            }
-            Fate::Refused(error) => (REFUSED, "-", Some(error.to_string())),
+impl Line {
+    fn new(found: &Found, fate: &Fate<'_>) -> Line {
+        let (state, reason) = match fate {
+            Fate::Used => (USED, None),
+            Fate::Replaced(by) => (REPLACED, Some(format!("by {}, which is found later", by.display()))),
+            Fate::Refused(error) => (REFUSED, Some(error.to_string())),
         };
+        let label = found.label.as_deref().unwrap_or("-").to_owned();
         let digest = found.digest.map_or("-".to_owned(), |digest| digest.to_string());
-        Line { cells: [state.to_owned(), decoder.to_owned(), digest, found.path.display().to_string()], reason }
-    };
-    loaded.files.iter().map(line).collect()
+        Line { cells: [state.to_owned(), label, digest, found.path.display().to_string()], reason }
+    }
 }
 
 /// A line a file, and below it why it is not used.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::units::ByteSize;
+use super::units::{ByteSize, HumanDuration};
 
 /// Where decoders come from, and what they are told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +22,11 @@ pub struct Plugins {
     /// Whether compiled decoders are kept in `podtap` below `$XDG_CACHE_HOME` or `~/.cache`, so that podtap starts faster
     /// the next time. A folder that others can write to is never used.
     pub cache: bool,
+    /// How often the directories are looked into for decoders that have changed, beside every time that the system says
+    /// so; 0s: never, nor then. Only where packets come as they are captured: files are replayed with the decoders that
+    /// were there at the start. Connections finish with the version that has them.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1d"))]
+    pub reload_interval: HumanDuration,
     /// How long a decoder's file may be, and what it unpacks to.
     #[schemars(extend("x-minimum" = "4KiB", "x-maximum" = "1GiB"))]
     pub max_bytes: ByteSize,
@@ -52,6 +58,7 @@ impl Default for Plugins {
             directories: Vec::new(),
             config: BTreeMap::new(),
             cache: true,
+            reload_interval: HumanDuration(Duration::from_secs(10)),
             max_bytes: ByteSize(16 << 20),
             pins: BTreeMap::new(),
             require_pins: false,

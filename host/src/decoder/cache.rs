@@ -16,7 +16,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// Files kept; the oldest go first.
-const MAX_FILES: usize = 64;
+pub(crate) const MAX_FILES: usize = 64;
 
 /// The longest file read back.
 const MAX_FILE_BYTES: u64 = 256 << 20;

@@ -6,9 +6,9 @@ use crate::event::Redaction;
 
 const MAX_NAME: usize = 32;
 const MAX_ATTRIBUTE_NAME: usize = 64;
-const MAX_ATTRIBUTES: usize = 256;
-const MAX_PROTOCOLS: usize = 16;
-const MAX_PORTS: usize = 1024;
+pub(crate) const MAX_ATTRIBUTES: usize = 256;
+pub(crate) const MAX_PROTOCOLS: usize = 16;
+pub(crate) const MAX_PORTS: usize = 1024;
 /// What is kept of a sentence for people, bytes.
 const MAX_DOC: usize = 512;
 

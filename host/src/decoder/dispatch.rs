@@ -16,7 +16,9 @@ mod detect;
 mod failures;
 mod hand_over;
 mod lanes;
+mod plugins;
 mod quarantine;
+mod reload;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -28,14 +30,20 @@ use super::descriptor::Descriptor;
 use super::log_gate::LogGate;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
-use super::tracked::{Claim, Ended, State, Table, Tracked, index};
+use super::tracked::{Ended, State, Table, Tracked, index};
 pub use counters::{DispatchCounters, Undetected};
-use lanes::{Lanes, Used};
-use quarantine::Standing;
+use lanes::Lanes;
+use plugins::Plugins;
+pub use plugins::{MAX_PLUGINS, MAX_VERSIONS};
 use servers::Servers;
 
-/// Plugins that can be asked about one connection: bits of a word.
-pub const MAX_PLUGINS: usize = 64;
+/// Bounds that no configuration changes, for their reference.
+pub(crate) mod fixed {
+    pub(crate) use super::detect::{MAX_WAITING_BYTES, MIDSTREAM_ATTEMPTS};
+    pub(crate) use super::hand_over::MAX_HAND_OVERS;
+    pub(crate) use super::quarantine::{LONGEST_NS, SHORTEST_NS};
+    pub(crate) use super::servers::{LIFETIME_NS, MAX_SERVERS};
+}
 
 /// Bounds of the dispatcher.
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +71,11 @@ pub type Take<'a> = &'a mut dyn FnMut(&mut Tracked, &Descriptor, Row<'_>);
 pub struct Dispatcher<'r> {
     runtime: &'r Runtime,
     limits: DispatchLimits,
-    /// At most [`MAX_PLUGINS`].
-    plugins: Vec<Used>,
+    plugins: Plugins,
     lanes: Lanes,
-    /// Index of the plugin that a server port belongs to by configuration.
+    /// By configuration, the name of the plugin that a server port belongs to.
+    port_names: BTreeMap<u16, String>,
+    /// Its number, where there is a plugin of that name.
     ports: BTreeMap<u16, usize>,
     servers: Servers,
     table: Table,
@@ -90,27 +99,22 @@ enum StreamDemand {
 }
 
 impl<'r> Dispatcher<'r> {
-    /// With the plugins (at most [`MAX_PLUGINS`]) and an instance of each. `ports` gives server ports to plugins by their
-    /// index. `report_ends`: for [`Dispatcher::report_ended`].
+    /// With the plugins (at most [`MAX_PLUGINS`]) and an instance of each. `port_names` gives server ports to plugins.
+    /// `report_ends`: for [`Dispatcher::report_ended`].
     pub fn new(
         runtime: &'r Runtime,
         plugins: Vec<(Plugin, Instance)>,
-        ports: BTreeMap<u16, usize>,
+        port_names: BTreeMap<u16, String>,
         limits: DispatchLimits,
         report_ends: bool,
     ) -> Dispatcher<'r> {
-        let mut lanes = Lanes::default();
-        let used = |(index, (plugin, instance))| {
-            let lanes = vec![lanes.insert(index, instance)];
-            Used { plugin, lanes, standing: Standing::default() }
-        };
-        let plugins = plugins.into_iter().take(MAX_PLUGINS).enumerate().map(used).collect();
-        Dispatcher {
+        let mut dispatcher = Dispatcher {
             runtime,
             limits,
-            plugins,
-            lanes,
-            ports,
+            plugins: Plugins::default(),
+            lanes: Lanes::default(),
+            port_names,
+            ports: BTreeMap::new(),
             servers: Servers::default(),
             table: Table::default(),
             now_ns: 0,
@@ -121,7 +125,12 @@ impl<'r> Dispatcher<'r> {
             counters: DispatchCounters::default(),
             failure_log: LogGate::default(),
             log_lines_dropped_before: runtime.log_lines_dropped(),
+        };
+        for (plugin, instance) in plugins.into_iter().take(MAX_PLUGINS) {
+            dispatcher.take_into_use(plugin, instance);
         }
+        dispatcher.number_ports();
+        dispatcher
     }
 
     /// Totals so far.
@@ -160,16 +169,9 @@ impl<'r> Dispatcher<'r> {
         self.pass_on_demands(engine);
     }
 
-    /// Connections that are over, each after its last exchange, with the protocol where a plugin knew one; to be called
-    /// after every packet and flush.
-    pub fn report_ended(&mut self, take: &mut dyn FnMut(&Ended, Option<&str>)) {
-        for ended in self.ended.iter_mut().flat_map(|ended| ended.drain(..)) {
-            let protocol = ended.claim.and_then(|claim| {
-                let protocols = &self.plugins.get(claim.plugin)?.plugin.descriptor.protocols;
-                protocols.get(claim.protocol?).map(String::as_str)
-            });
-            take(&ended, protocol);
-        }
+    /// Connections that are over, each after its last exchange; to be called after every packet and flush.
+    pub fn report_ended(&mut self, take: &mut dyn FnMut(&Ended)) {
+        self.ended.iter_mut().flat_map(|ended| ended.drain(..)).for_each(|ended| take(&ended));
     }
 
     fn pass_on_demands(&mut self, engine: &mut Engine) {
@@ -210,7 +212,7 @@ impl<'r> Dispatcher<'r> {
         let closed = lane.closed.len();
         if !batch.is_empty() {
             match self.call(number, &batch, take) {
-                Ok(()) => self.plugins[plugin].standing.failures_in_a_row = 0,
+                Ok(()) => self.plugins.went_well(plugin),
                 Err(failure) => self.recover(number, &batch, failure, take),
             }
         }
@@ -234,7 +236,8 @@ impl<'r> Dispatcher<'r> {
             self.counters.bytes_failed += batch.data_len() as u64;
             return Ok(());
         };
-        let descriptor = &self.plugins[plugin].plugin.descriptor;
+        let Some(used) = self.plugins.get(plugin) else { return Ok(()) };
+        let descriptor = &used.plugin.descriptor;
         let (table, demands, counters) = (&mut self.table, &mut self.demands, &mut self.counters);
         let exchanges_per_call = self.limits.exchanges_per_call;
         let mut anew = Vec::new();
@@ -257,7 +260,7 @@ impl<'r> Dispatcher<'r> {
             for row in rows.each() {
                 counters.exchanges_truncated += u64::from(row.truncated);
                 if let Some(tracked) = table.get_mut(row.connection) {
-                    tracked.note_claim(Claim { plugin, protocol: Some(row.protocol) });
+                    tracked.note_claim(used.protocols.get(row.protocol));
                     take(tracked, descriptor, row);
                 }
             }

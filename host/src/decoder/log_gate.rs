@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 /// A line is let through each so often, and so many at once after a silence: a panic says why in one line, and a
 /// decoder that panics for many connections says the same each time.
-const INTERVAL: Duration = Duration::from_millis(100);
-const BURST: u32 = 20;
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const BURST: u32 = 20;
 
 /// What becomes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,17 +10,17 @@ use crate::event::{Outcome, Value};
 const FROM_SERVER: u8 = 128;
 
 /// Attributes of one exchange.
-const MAX_ATTRIBUTES: usize = 128;
+pub(crate) const MAX_ATTRIBUTES: usize = 128;
 
 /// Demands in one output. An entry of a batch, of which there are 65,536 at most, gives rise to two (SDK: a skip and an end).
-const MAX_DEMANDS: usize = 131_072;
+pub(crate) const MAX_DEMANDS: usize = 131_072;
 
 /// The longest text kept of one piece; the rest is cut off, and the exchange says so.
-const MAX_TEXT: usize = 8 * 1024;
+pub(crate) const MAX_TEXT: usize = 8 * 1024;
 
 /// The longest text kept of one exchange, cut likewise: an event is to fit in a record of Kafka, 1 MB by default, even
 /// where JSON takes six bytes for one.
-const MAX_EXCHANGE_TEXT: usize = 64 * 1024;
+pub(crate) const MAX_EXCHANGE_TEXT: usize = 64 * 1024;
 
 /// One exchange, as slices of what the plugin returned.
 #[derive(Debug)]

@@ -30,12 +30,12 @@ pub fn check_pin(file: &ComponentFile, config: &Plugins) -> Result<(), LoadError
 }
 
 /// Pins that neither the name nor the digest of any file fits. One with a typing error in its name guards nothing.
-pub(super) fn idle<'c>(config: &'c Plugins, files: &[Found]) -> Vec<&'c str> {
+pub(super) fn idle<'c>(config: &'c Plugins, files: &'c [Found]) -> impl Iterator<Item = &'c str> {
     let fits = |pin: &str, found: &Found| component_name(Path::new(pin)) == component_name(&found.path);
-    let pins = config.pins.iter().filter(|(pin, digest)| {
+    let pins = config.pins.iter().filter(move |(pin, digest)| {
         !files.iter().any(|found| found.digest.is_some_and(|found| found == **digest) || fits(pin, found))
     });
-    pins.map(|(pin, _)| pin.as_str()).collect()
+    pins.map(|(pin, _)| pin.as_str())
 }
 
 /// A file's name without what says how it is packed: `http.wasm` of `http.wasm.gz`.

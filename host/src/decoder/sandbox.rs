@@ -1,5 +1,6 @@
 //! Plugins in wasmtime: compiled once, instantiated as often as it takes, each call within a deadline and a memory cap.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use super::bindings::{Plugin as Guest, PluginPre};
 use super::cache::Cache;
 use super::contract::{self, CONTRACT_VERSIONS};
 use super::descriptor::Descriptor;
+use super::dispatch::MAX_VERSIONS;
 use super::log_gate::{LogGate, LogGates, Verdict as LogVerdict};
 use super::memory::Memory;
 use super::packed::{ComponentFile, FileError};
@@ -29,22 +31,27 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Bytes that lists in one returned value may take in the host, all text included, however a plugin overlaps them in its
 /// memory.
-const MAX_RETURNED_BYTES: usize = 32 << 20;
+pub(crate) const MAX_RETURNED_BYTES: usize = 32 << 20;
 
-/// Instances that exist at once.
+/// Instances that connections are spread over.
 pub const MAX_INSTANCES: u32 = 256;
 
-/// Core instances and tables of one instance, of which the pool holds as many for each. What the Rust toolchain and
-/// wit-component make has three and two; languages with a runtime bring it as modules of its own, JavaScript's QuickJS
-/// 13 instances.
-const MAX_CORE_INSTANCES: u32 = 16;
-const MAX_TABLES: u32 = 8;
+/// Places of the pool: beyond [`MAX_INSTANCES`] one for each version of a plugin, so that a new one always starts, and one
+/// for who loads them.
+const POOL: u32 = MAX_INSTANCES + MAX_VERSIONS as u32 + 1;
+
+/// Core instances, tables and linear memories of one instance, of which the pool holds as many for each. What the Rust
+/// toolchain and wit-component make has three, two and one; languages with a runtime of their own bring it as modules
+/// beside, JavaScript's QuickJS 13 instances and three memories.
+pub(crate) const MAX_CORE_INSTANCES: u32 = 16;
+pub(crate) const MAX_TABLES: u32 = 8;
+pub(crate) const MAX_MEMORIES: u32 = 3;
 
 /// Elements of one table: functions that may be called through a pointer, of which a decoder has some hundred.
-const MAX_TABLE_ELEMENTS: usize = 10_000;
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 10_000;
 
 /// Bytes of one log line.
-const MAX_LOG_BYTES: usize = 512;
+pub(crate) const MAX_LOG_BYTES: usize = 512;
 
 /// What an instance may use.
 #[derive(Clone, Copy, Debug)]
@@ -179,15 +186,15 @@ impl Runtime {
     /// wasmtime's, where the platform cannot run it.
     pub fn new(limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
         let mut pool = PoolingAllocationConfig::default();
-        pool.total_component_instances(MAX_INSTANCES)
-            .total_core_instances(MAX_INSTANCES * MAX_CORE_INSTANCES)
+        pool.total_component_instances(POOL)
+            .total_core_instances(POOL * MAX_CORE_INSTANCES)
             .max_core_instances_per_component(MAX_CORE_INSTANCES)
-            .total_memories(MAX_INSTANCES)
-            .total_tables(MAX_INSTANCES * MAX_TABLES)
+            .total_memories(POOL * MAX_MEMORIES)
+            .total_tables(POOL * MAX_TABLES)
             .max_tables_per_component(MAX_TABLES)
             .table_elements(MAX_TABLE_ELEMENTS)
             .max_memory_size(limits.memory_bytes)
-            .max_memories_per_component(1)
+            .max_memories_per_component(MAX_MEMORIES)
             .max_unused_warm_slots(4);
         let mut config = Config::new();
         config
@@ -236,9 +243,9 @@ impl Runtime {
         let mut instance = Instance::bare(self, &guest, &file).map_err(start)?;
         let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
         let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
-        let (path, config) = (path.clone(), "{}".to_owned());
+        let (path, digest, config) = (path.clone(), *digest, "{}".to_owned());
         let memory_bytes = instance.memory_bytes();
-        Ok(Plugin { path, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
+        Ok(Plugin { path, digest, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
     }
 
     /// Lines of plugins that were kept out of the log, since the start.
@@ -267,6 +274,8 @@ impl Runtime {
 pub struct Plugin {
     /// Its file.
     pub path: PathBuf,
+    /// Digest of its component.
+    pub digest: Digest,
     /// What it is.
     pub descriptor: Descriptor,
     /// The version of `podtap:decoder` that it is made for.
@@ -281,7 +290,22 @@ pub struct Plugin {
     config: String,
 }
 
+impl fmt::Debug for Plugin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Plugin")
+            .field("path", &self.path)
+            .field("descriptor", &self.descriptor)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Plugin {
+    /// Is it the same decoder, wherever its file is? Their configuration is the same while podtap runs.
+    pub fn is(&self, other: &Plugin) -> bool {
+        self.digest == other.digest
+    }
+
     /// Sets what `configure` is given to the plugin's section of the configuration.
     pub fn set_config_of(&mut self, config: &Plugins) {
         if let Some(section) = config.config.get(&self.descriptor.name) {
@@ -301,7 +325,7 @@ impl Instance {
     fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(runtime.limits.memory_bytes)
-            .memories(1)
+            .memories(MAX_MEMORIES as usize)
             .table_elements(MAX_TABLE_ELEMENTS)
             .tables(MAX_TABLES as usize)
             .instances(MAX_CORE_INSTANCES as usize)

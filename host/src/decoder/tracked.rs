@@ -34,20 +34,15 @@ pub struct Tracked {
 struct Shared {
     /// Number of the next exchange.
     next_exchange: Cell<u32>,
-    claim: Cell<Option<Claim>>,
+    claim: RefCell<Option<Claim>>,
     /// Times that it was handed over.
     hand_overs: Cell<u32>,
     /// Where someone asks for it.
     end: RefCell<Option<Box<Ended>>>,
 }
 
-/// The plugin that took a connection last.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub(super) plugin: usize,
-    /// Index into its protocols, where one is known.
-    pub(super) protocol: Option<usize>,
-}
+/// The protocol that a plugin found on a connection last; none where that is open yet.
+type Claim = Option<Rc<str>>;
 
 /// A connection that is over, and of which all exchanges were reported.
 #[derive(Clone, Debug)]
@@ -60,14 +55,15 @@ pub struct Ended {
     pub client: Option<Side>,
     /// Exchanges reported; none where no plugin claimed it.
     pub exchanges: Option<u32>,
-    pub(super) claim: Option<Claim>,
+    /// The protocol that was found last, where one was.
+    pub protocol: Option<Rc<str>>,
 }
 
 impl Ended {
     /// A connection that no plugin claimed.
     pub(super) fn new(connection: &Connection, closed: &Closed) -> Ended {
         let client = (connection.opened_by == OpenedBy::Handshake).then_some(Side::A);
-        Ended { connection: *connection, closed: *closed, client, exchanges: None, claim: None }
+        Ended { connection: *connection, closed: *closed, client, exchanges: None, protocol: None }
     }
 }
 
@@ -140,8 +136,13 @@ impl Tracked {
     }
 
     /// A plugin took it, or found an exchange of this protocol.
-    pub(super) fn note_claim(&self, claim: Claim) {
-        self.shared.claim.set(Some(claim));
+    pub(super) fn note_claim(&self, protocol: Option<&Rc<str>>) {
+        let mut claim = self.shared.claim.borrow_mut();
+        // An exchange mostly is of the protocol of the one before.
+        let same = |known: &Rc<str>| protocol.is_some_and(|protocol| Rc::ptr_eq(known, protocol));
+        if !matches!(&*claim, Some(Some(known)) if same(known)) {
+            *claim = Some(protocol.cloned());
+        }
     }
 
     /// The engine told its end.
@@ -153,8 +154,9 @@ impl Tracked {
     /// Its end, where it was noted and this is the last that was left of the connection.
     pub(super) fn into_ended(self) -> Option<Ended> {
         let Shared { next_exchange, claim, end, .. } = Rc::into_inner(self.shared)?;
-        let claim = claim.get();
-        end.into_inner().map(|end| Ended { exchanges: claim.map(|_| next_exchange.get()), claim, ..*end })
+        let claim = claim.into_inner();
+        let exchanges = claim.as_ref().map(|_| next_exchange.get());
+        end.into_inner().map(|end| Ended { exchanges, protocol: claim.flatten(), ..*end })
     }
 
     /// The client's address; side A's where nobody knows who is the client.
@@ -259,9 +261,18 @@ impl Table {
         Some(tracked)
     }
 
-    /// Each id with its state.
-    pub(super) fn states(&self) -> impl Iterator<Item = (u32, &State)> {
-        (0..).zip(&self.slots).filter_map(|(id, tracked)| Some((id, &tracked.as_ref()?.state)))
+    /// Who waits for a verdict is asked about anew.
+    pub(super) fn forget_refusals(&mut self) {
+        for tracked in self.iter_mut() {
+            if let State::Detecting(Some(waiting)) = &mut tracked.state {
+                waiting.refused = 0;
+            }
+        }
+    }
+
+    /// Each with its id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Tracked)> {
+        (0..).zip(&self.slots).filter_map(|(id, tracked)| Some((id, tracked.as_ref()?)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tracked> {

@@ -24,7 +24,7 @@ use crate::limits::Limits;
 use crate::packet::Fragment;
 
 /// Pieces of one datagram. 64 KiB over the least MTU of IPv6 (1280) are 54.
-const MAX_PIECES: usize = 256;
+pub const MAX_PIECES: usize = 256;
 /// What a datagram is charged beyond its data, for its entries.
 const DATAGRAM_COST: usize = 256;
 /// What a piece is charged beyond its data.

@@ -45,5 +45,7 @@ pub use connection::{CloseReason, Closed, Connection, ConnectionId, Endpoint, Op
 pub use counters::Counters;
 pub use engine::{Chunk, Engine, Gap, GapReason, Packet, Sink};
 pub use facts::{Facts, SideFacts};
+pub use fragments::MAX_PIECES;
 pub use limits::Limits;
 pub use link::LinkType;
+pub use packet::MAX_HEADERS;

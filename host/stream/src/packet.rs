@@ -17,7 +17,7 @@ use crate::{LinkType, link, tunnel};
 
 /// Headers read one in the other: a tag, an extension header and a tunnel count as any other. Two tunnels in one
 /// another with tags take fifteen.
-const MAX_HEADERS: u8 = 24;
+pub const MAX_HEADERS: u8 = 24;
 
 /// What comes next in a packet.
 #[derive(Clone, Copy, Debug)]

@@ -41,6 +41,12 @@ pub struct DispatchCounters {
     pub plugins_quarantined: u64,
     /// Connections ignored because their plugin was set aside.
     pub connections_quarantined: u64,
+    /// Versions of plugins that were taken into use after the start.
+    pub plugins_reloaded: u64,
+    /// Connections that went on with another version of their plugin, from their middle.
+    pub connections_moved: u64,
+    /// Connections ignored because their plugin was removed, and waited for the last of them too long.
+    pub connections_of_removed_plugins: u64,
     /// Exchanges found.
     pub exchanges: u64,
 }

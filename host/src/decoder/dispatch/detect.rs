@@ -11,13 +11,13 @@ use super::Dispatcher;
 use super::counters::Undetected;
 use crate::decoder::Verdict;
 use crate::decoder::batch::Entry;
-use crate::decoder::tracked::{Claim, Detecting, State, Tracked, index};
+use crate::decoder::tracked::{Detecting, State, Tracked, index};
 
 /// On a connection seen from its middle, how many pieces are tried for the start of a message.
-const MIDSTREAM_ATTEMPTS: u32 = 16;
+pub(crate) const MIDSTREAM_ATTEMPTS: u32 = 16;
 
 /// Bytes that wait for a verdict in all connections together; beyond, a connection is not waited for.
-const MAX_WAITING_BYTES: usize = 8 << 20;
+pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
 
 impl Dispatcher<'_> {
     /// Payload of a connection that nobody has claimed.
@@ -118,8 +118,9 @@ impl Dispatcher<'_> {
             asked = known.and(Some(plugin));
         }
         for usual in [true, false] {
-            for plugin in (0..self.plugins.len()).filter(|plugin| asked != Some(*plugin)) {
-                let descriptor = &self.plugins[plugin].plugin.descriptor;
+            for plugin in self.plugins.numbers().filter(|plugin| asked != Some(*plugin)) {
+                let Some(used) = self.plugins.get(plugin).filter(|used| !used.retired) else { continue };
+                let descriptor = &used.plugin.descriptor;
                 if *refused & (1 << plugin) != 0 || descriptor.ports.iter().any(|port| ports.contains(port)) != usual {
                     continue;
                 }
@@ -154,7 +155,7 @@ impl Dispatcher<'_> {
         if !self.in_use(plugin) {
             return Verdict::No;
         }
-        let Some(&lane) = self.plugins[plugin].lanes.first() else { return Verdict::No };
+        let Some(&lane) = self.plugins.get(plugin).and_then(|used| used.lanes.first()) else { return Verdict::No };
         let Some(instance) = self.lanes.get_mut(lane).and_then(|lane| lane.instance.as_mut()) else {
             return Verdict::No;
         };
@@ -202,9 +203,9 @@ impl Dispatcher<'_> {
         self.lanes.get_mut(number)?.connections += 1;
         self.counters.connections_detected += 1;
         // Which of several protocols it is, the exchanges will say.
-        let only = self.plugins[plugin].plugin.descriptor.protocols.len() == 1;
+        let protocols = &self.plugins.get(plugin)?.protocols;
         let tracked = self.table.get(id)?;
-        tracked.note_claim(Claim { plugin, protocol: only.then_some(0) });
+        tracked.note_claim(protocols.first().filter(|_| protocols.len() == 1));
         if !tracked.midstream && tracked.hand_overs() == 0 {
             self.servers.learn(tracked.server(), plugin, self.now_ns);
         }

@@ -67,7 +67,7 @@ impl Dispatcher<'_> {
         *counter += 1;
         let Some(lane) = self.lanes.get_mut(number) else { return false };
         let plugin = lane.plugin;
-        let used = &mut self.plugins[plugin];
+        let Some(used) = self.plugins.get_mut(plugin) else { return false };
         used.standing.failures_in_a_row += 1;
         // The old one goes first: it holds a place in the pool.
         lane.instance = None;

@@ -15,7 +15,7 @@ use crate::decoder::output::Demand;
 
 /// Times that one connection is handed over. There are two in a tunnel through a proxy (CONNECT, then TLS); what wants
 /// more goes in circles.
-const MAX_HAND_OVERS: u32 = 16;
+pub(crate) const MAX_HAND_OVERS: u32 = 16;
 
 /// A connection after the change of protocol.
 struct Successor {

@@ -1,14 +1,13 @@
 //! Instances of plugins, each with the connections that it has and the batch that it is about to be given.
 //!
 //! A plugin has one instance, and more where its connections are more than an instance may have. There are at most as
-//! many as the pool holds, with one place kept for every plugin that has none: beyond that, connections share the
+//! many as [`super::DispatchLimits::instances`]: beyond that, connections share the
 //! instance that has the fewest. An instance without connections is dropped, unless it is its plugin's last, which is
 //! asked about new connections.
 
 use super::Dispatcher;
-use super::quarantine::Standing;
 use crate::decoder::batch::Batch;
-use crate::decoder::sandbox::{Instance, Plugin};
+use crate::decoder::sandbox::Instance;
 use crate::decoder::tracked::{State, Table};
 
 /// An instance with its connections.
@@ -22,14 +21,6 @@ pub(super) struct Lane {
     pub(super) closed: Vec<u32>,
     /// Connections that are decoded here, those included that are closed by the batch.
     pub(super) connections: u32,
-}
-
-/// A plugin with its lanes.
-pub(super) struct Used {
-    pub(super) plugin: Plugin,
-    /// Oldest first, never empty.
-    pub(super) lanes: Vec<usize>,
-    pub(super) standing: Standing,
 }
 
 /// Lanes under numbers that are used again.
@@ -55,10 +46,10 @@ impl Lanes {
         }
     }
 
-    pub(super) fn remove(&mut self, number: usize) -> Option<Lane> {
-        let lane = self.places.get_mut(number)?.take()?;
-        self.free.push(number);
-        Some(lane)
+    pub(super) fn remove(&mut self, number: usize) {
+        if self.places.get_mut(number).and_then(Option::take).is_some() {
+            self.free.push(number);
+        }
     }
 
     pub(super) fn get(&self, number: usize) -> Option<&Lane> {
@@ -110,8 +101,7 @@ impl Dispatcher<'_> {
 
     /// A fresh instance beside the others, where there is a place for one.
     fn add_lane(&mut self, plugin: usize) -> Option<usize> {
-        let kept = self.plugins.iter().filter(|used| used.lanes.is_empty()).count();
-        if self.lanes.len() + kept >= self.limits.instances {
+        if self.lanes.len() >= self.limits.instances {
             return None;
         }
         let used = self.plugins.get_mut(plugin)?;
@@ -133,10 +123,13 @@ impl Dispatcher<'_> {
     /// Drops a lane that nothing needs any more.
     pub(super) fn drop_if_empty(&mut self, number: usize) {
         let Some(lane) = self.lanes.get(number) else { return };
-        let lanes = &mut self.plugins[lane.plugin].lanes;
-        if lane.connections == 0 && lane.closed.is_empty() && lane.batch.is_empty() && lanes.len() > 1 {
-            lanes.retain(|other| *other != number);
+        let plugin = lane.plugin;
+        let Some(used) = self.plugins.get_mut(plugin) else { return };
+        let is_empty = lane.connections == 0 && lane.closed.is_empty() && lane.batch.is_empty();
+        if is_empty && (used.lanes.len() > 1 || used.retired) {
+            used.lanes.retain(|other| *other != number);
             self.lanes.remove(number);
+            self.plugins.remove_if_gone(plugin);
         }
     }
 }

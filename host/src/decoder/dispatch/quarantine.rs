@@ -14,11 +14,11 @@
 
 use super::Dispatcher;
 use super::servers::Servers;
-use crate::decoder::tracked::State;
+use crate::decoder::tracked::{State, Tracked};
 use crate::event::Timestamp;
 
-const SHORTEST_NS: u64 = 1_000_000_000;
-const LONGEST_NS: u64 = 300 * SHORTEST_NS;
+pub(crate) const SHORTEST_NS: u64 = 1_000_000_000;
+pub(crate) const LONGEST_NS: u64 = 300 * SHORTEST_NS;
 
 /// Whether a plugin is used, and how it came to that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,13 +50,13 @@ impl Standing {
 impl Dispatcher<'_> {
     /// Is the plugin used? One whose time is over gets a fresh instance.
     pub(super) fn in_use(&mut self, plugin: usize) -> bool {
-        let standing = &self.plugins[plugin].standing;
+        let Some(standing) = self.plugins.get(plugin).map(|used| &used.standing) else { return false };
         !standing.aside || (standing.is_over(self.now_ns) && self.try_again(plugin))
     }
 
     fn try_again(&mut self, plugin: usize) -> bool {
         self.forget_batches(plugin);
-        let used = &mut self.plugins[plugin];
+        let Some(used) = self.plugins.get_mut(plugin) else { return false };
         let name = &used.plugin.descriptor.name;
         match self.runtime.instance(&used.plugin) {
             Ok(instance) => {
@@ -76,36 +76,39 @@ impl Dispatcher<'_> {
     /// The plugin is not used for a while; its connections are ignored.
     pub(super) fn set_aside(&mut self, plugin: usize, why: &str) {
         let now_ns = self.now_ns;
-        let used = &mut self.plugins[plugin];
+        let Some(used) = self.plugins.get_mut(plugin) else { return };
         used.standing.set_aside(now_ns);
         let until = Timestamp(now_ns.saturating_add(used.standing.for_ns));
         let name = &used.plugin.descriptor.name;
         tracing::error!(plugin = name, why, %until, "decoder keeps failing and is set aside");
         self.counters.plugins_quarantined += 1;
-        let lanes = used.lanes.clone();
-        let of_it = |(id, state): (u32, &State)| {
-            matches!(state, State::Decoding { lane, .. } if lanes.contains(lane)).then_some(id)
+        let (lanes, retired) = (used.lanes.clone(), used.retired);
+        let of_it = |(id, tracked): (u32, &Tracked)| {
+            matches!(&tracked.state, State::Decoding { lane, .. } if lanes.contains(lane)).then_some(id)
         };
-        let lost: Vec<u32> = self.table.states().filter_map(of_it).collect();
+        let lost: Vec<u32> = self.table.iter().filter_map(of_it).collect();
         for id in lost {
             if self.table.get(id).is_some_and(|tracked| !tracked.over && tracked.successor.is_none()) {
                 self.counters.connections_quarantined += 1;
             }
             self.fail(id);
         }
-        for lane in lanes {
-            if let Some(lane) = self.lanes.get_mut(lane) {
+        for lane in &lanes {
+            if let Some(lane) = self.lanes.get_mut(*lane) {
                 lane.instance = None;
             }
         }
         self.forget_batches(plugin);
-        self.servers.forget_plugin(plugin);
+        if retired {
+            lanes.into_iter().for_each(|lane| self.drop_if_empty(lane));
+        }
+        self.servers.pass_on(plugin, None);
     }
 
     /// What the plugin's instances were about to be given is lost with them. Ids stay taken until the next feed, for a
     /// batch may be under way.
     fn forget_batches(&mut self, plugin: usize) {
-        for &lane in &self.plugins[plugin].lanes {
+        for &lane in self.plugins.get(plugin).map(|used| &used.lanes).into_iter().flatten() {
             if let Some(lane) = self.lanes.get_mut(lane) {
                 self.counters.bytes_failed += lane.batch.data_len() as u64;
                 lane.batch.clear();
@@ -116,9 +119,9 @@ impl Dispatcher<'_> {
     /// The capture is over: the next one has a time of its own, and what was learned in this one is no rule there.
     pub fn capture_over(&mut self) {
         self.servers = Servers::default();
-        for plugin in 0..self.plugins.len() {
-            let standing = std::mem::take(&mut self.plugins[plugin].standing);
-            if standing.aside {
+        for plugin in self.plugins.numbers() {
+            let standing = self.plugins.get_mut(plugin).map(|used| std::mem::take(&mut used.standing));
+            if standing.is_some_and(|standing| standing.aside) {
                 self.try_again(plugin);
             }
         }

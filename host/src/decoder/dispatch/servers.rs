@@ -12,10 +12,10 @@ use podtap_stream::{Endpoint, Side};
 use crate::decoder::tracked::Tracked;
 
 /// Servers known at once.
-const MAX_SERVERS: usize = 4096;
+pub(crate) const MAX_SERVERS: usize = 4096;
 
 /// After how long without a connection that it took a server is forgotten.
-const LIFETIME_NS: u64 = 600_000_000_000;
+pub(crate) const LIFETIME_NS: u64 = 600_000_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Servers {
@@ -64,8 +64,15 @@ impl Servers {
         self.known.remove(&server);
     }
 
-    pub(super) fn forget_plugin(&mut self, plugin: usize) {
-        self.known.retain(|_, known| known.plugin != plugin);
+    /// The servers of a plugin are those of another from now on, or of none.
+    pub(super) fn pass_on(&mut self, plugin: usize, to: Option<usize>) {
+        self.known.retain(|_, known| {
+            if known.plugin == plugin {
+                known.plugin = to.unwrap_or(plugin);
+                return to.is_some();
+            }
+            true
+        });
     }
 }
 
@@ -97,8 +104,10 @@ mod tests {
         assert_eq!(hint(&servers, 2, 1, OpenedBy::Handshake, 1000 + LIFETIME_NS), None);
         servers.learn(endpoint(2), 6, 1000);
         assert_eq!(hint(&servers, 1, 2, OpenedBy::Midstream, 1001), None);
-        servers.forget_plugin(6);
+        servers.pass_on(6, None);
         assert_eq!(hint(&servers, 1, 2, OpenedBy::Midstream, 1001), Some((5, Side::B)));
+        servers.pass_on(5, Some(7));
+        assert_eq!(hint(&servers, 1, 2, OpenedBy::Midstream, 1001), Some((7, Side::B)));
         servers.forget(endpoint(1));
         assert_eq!(hint(&servers, 2, 1, OpenedBy::Handshake, 1001), None);
     }

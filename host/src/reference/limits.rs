@@ -1,0 +1,312 @@
+//! `docs/limits.md`: every bound on what traffic, files and decoders can make podtap do, what happens at it, and the count
+//! that shows it.
+
+use std::fmt::{self, Write as _};
+
+use super::{cell, default_of};
+use crate::capture::{MAX_INTERFACES, MAX_PACKET};
+use crate::config::{ByteSize, HumanDuration};
+use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
+use crate::summary::MAX_ROWS;
+
+/// A bound.
+pub struct Limit {
+    /// What is bounded, and how where no configuration says it.
+    bound: Bound,
+    /// What happens at it.
+    then: &'static str,
+    /// Names of the counts that show it, as [`crate::pipeline::Report`] has them.
+    pub counts: &'static [&'static str],
+}
+
+enum Bound {
+    /// A key of the configuration.
+    Key(&'static str),
+    /// What it is, and its value.
+    Fixed(&'static str, String),
+}
+
+impl Limit {
+    /// The key of the configuration that sets it.
+    pub fn key(&self) -> Option<&'static str> {
+        match self.bound {
+            Bound::Key(key) => Some(key),
+            Bound::Fixed(..) => None,
+        }
+    }
+}
+
+const INTRODUCTION: &str = "\
+<!-- Made from host/src/reference/limits.rs; `PODTAP_UPDATE_DOCS=1 cargo test -p podtap --test docs` writes it anew. -->
+
+# Limits
+
+Whatever traffic, files and decoders do, podtap takes a bounded amount of memory and time, and what is lost at a bound is
+counted. The counts are those of the summary at the end of a replay (there with blanks for `_`). Keys of the
+configuration are explained in [configuration.md](configuration.md); the other bounds are fixed.
+";
+
+type Rows = Vec<Limit>;
+
+fn key(key: &'static str, then: &'static str, counts: &'static [&'static str]) -> Limit {
+    Limit { bound: Bound::Key(key), then, counts }
+}
+
+fn fixed(what: &'static str, value: impl fmt::Display, then: &'static str, counts: &'static [&'static str]) -> Limit {
+    Limit { bound: Bound::Fixed(what, value.to_string()), then, counts }
+}
+
+fn bytes(bytes: usize) -> ByteSize {
+    ByteSize(bytes as u64)
+}
+
+fn time(ns: u64) -> HumanDuration {
+    HumanDuration(std::time::Duration::from_nanos(ns))
+}
+
+/// All bounds, by what they are of.
+pub fn limits() -> [(&'static str, Rows); 6] {
+    const BLAMED: &str = "connections_blamed";
+    [
+        (
+            "Packets and connections",
+            vec![
+                fixed(
+                    "length of a captured packet",
+                    bytes(MAX_PACKET),
+                    "the file is damaged: what was read of it before is used, and the error says where",
+                    &[],
+                ),
+                fixed("interfaces of one pcapng section", MAX_INTERFACES, "the same", &[]),
+                fixed(
+                    "headers read one in the other",
+                    podtap_stream::MAX_HEADERS,
+                    "the packet is left out",
+                    &["packets_too_deep"],
+                ),
+                key(
+                    "stream.max_connections",
+                    "the cheapest to lose is let go: half-open ones first, then the longest idle",
+                    &["connections_evicted"],
+                ),
+                key(
+                    "stream.side_buffer_bytes",
+                    "the hole before the bytes that wait is declared a gap",
+                    &["buffer_limit_gap_bytes"],
+                ),
+                key("stream.side_buffer_segments", "the same", &["buffer_limit_gap_bytes"]),
+                key(
+                    "stream.total_buffer_bytes",
+                    "the connection that asks for more gives up its oldest hole",
+                    &["buffer_limit_gap_bytes"],
+                ),
+                key("stream.gap_timeout", "the hole is declared a gap", &["timeout_gap_bytes"]),
+                key(
+                    "stream.idle_timeout",
+                    "the connection is let go; its open exchanges are published as they are",
+                    &[],
+                ),
+                key("stream.handshake_timeout", "the same", &[]),
+                key(
+                    "stream.close_timeout",
+                    "the connection is forgotten; what still comes of it is stray",
+                    &["packets_stray"],
+                ),
+                key("stream.fragment_buffer_bytes", "the oldest datagram is given up", &["fragments_evicted"]),
+                key("stream.fragment_timeout", "the datagram is given up", &["fragments_expired"]),
+                fixed(
+                    "pieces of one datagram",
+                    podtap_stream::MAX_PIECES,
+                    "the datagram is given up",
+                    &["fragments_overlapping"],
+                ),
+            ],
+        ),
+        (
+            "Detection",
+            vec![
+                key(
+                    "detection.head_bytes",
+                    "who wants to see more does not get the connection",
+                    &["connections_undetected", "undetected_head_too_long", "payload_bytes_undetected"],
+                ),
+                fixed(
+                    "bytes that wait for a verdict in all connections",
+                    bytes(fixed::MAX_WAITING_BYTES),
+                    "a connection whose decoder wants to see more is not waited for",
+                    &["undetected_no_room_to_wait"],
+                ),
+                fixed(
+                    "pieces of a connection seen from its middle that are tried for the start of a message",
+                    fixed::MIDSTREAM_ATTEMPTS,
+                    "it is left alone",
+                    &["undetected_refused_by_all_decoders"],
+                ),
+                fixed(
+                    "changes of protocol of one connection",
+                    fixed::MAX_HAND_OVERS,
+                    "it is left alone",
+                    &["undetected_handed_over_in_circles"],
+                ),
+                fixed(
+                    "servers whose decoder is remembered",
+                    fixed::MAX_SERVERS,
+                    "the oldest is forgotten, and all decoders are asked about it anew",
+                    &[],
+                ),
+                fixed(
+                    "time without a connection after which a server is forgotten",
+                    time(fixed::LIFETIME_NS),
+                    "the same",
+                    &[],
+                ),
+            ],
+        ),
+        (
+            "Files of decoders",
+            vec![
+                key("plugins.max_bytes", "the file is refused; no more than this was unpacked of it", &[]),
+                fixed(
+                    "decoders in use",
+                    MAX_PLUGINS,
+                    "those after, in order of their names, are not used, and an error says so",
+                    &[],
+                ),
+                fixed(
+                    "versions of decoders that have connections",
+                    MAX_VERSIONS,
+                    "connections of the oldest that was replaced go on from their middle with the version of today, or are ignored where there is none",
+                    &["connections_moved_to_other_version", "connections_of_removed_decoders"],
+                ),
+                key("plugins.reload_interval", "the directories are looked into", &[]),
+                fixed(
+                    "attributes, protocols, ports in a descriptor",
+                    format!("{}, {}, {}", fixed::MAX_DECLARED_ATTRIBUTES, fixed::MAX_PROTOCOLS, fixed::MAX_PORTS),
+                    "the decoder is refused",
+                    &[],
+                ),
+                fixed("compiled decoders kept on disk", fixed::MAX_CACHED, "the oldest is removed", &[]),
+            ],
+        ),
+        (
+            "A decoder at work",
+            vec![
+                key(
+                    "decoder.memory_bytes",
+                    "the instance ends; a fresh one takes over its connections, and the one to blame is ignored",
+                    &["decoder_memory_breaches", BLAMED, "payload_bytes_in_failed_calls"],
+                ),
+                fixed(
+                    "elements of a table",
+                    fixed::MAX_TABLE_ELEMENTS,
+                    "the same",
+                    &["decoder_memory_breaches", BLAMED],
+                ),
+                fixed(
+                    "core instances, tables, memories of an instance",
+                    format!("{}, {}, {}", fixed::MAX_CORE_INSTANCES, fixed::MAX_TABLES, fixed::MAX_MEMORIES),
+                    "the decoder is refused",
+                    &[],
+                ),
+                key(
+                    "decoder.call_timeout",
+                    "the call ends, and with it the instance, as above",
+                    &["decoder_deadlines", BLAMED, "payload_bytes_in_failed_calls"],
+                ),
+                key("decoder.batch_entries", "the batch is handed over", &[]),
+                key("decoder.batch_bytes", "the same", &[]),
+                key("decoder.connections_per_instance", "a further instance is made", &[]),
+                fixed(
+                    "instances that connections are spread over",
+                    MAX_INSTANCES,
+                    "connections share the instance that has the fewest",
+                    &["connections_beyond_instance_bound"],
+                ),
+                key(
+                    "decoder.failures_allowed",
+                    "the decoder is set aside, and its connections are ignored",
+                    &["decoders_quarantined", "connections_of_quarantined_decoders", "undetected_decoder_quarantined"],
+                ),
+                fixed(
+                    "time that a decoder is set aside for, at first and at most",
+                    format!("{}, {}", time(fixed::SHORTEST_NS), time(fixed::LONGEST_NS)),
+                    "it is tried again",
+                    &[],
+                ),
+                fixed(
+                    "log lines of a decoder",
+                    format!("one each {}, {} at once", time(fixed::INTERVAL.as_nanos() as u64), fixed::BURST),
+                    "further ones are dropped",
+                    &["decoder_log_lines_dropped"],
+                ),
+                fixed("length of a log line", bytes(fixed::MAX_LOG_BYTES), "it is cut", &[]),
+            ],
+        ),
+        (
+            "What a decoder returns",
+            vec![
+                key(
+                    "decoder.exchanges_per_call",
+                    "nothing of the call is taken, and the instance ends, as above",
+                    &["decoder_oversized_outputs", BLAMED],
+                ),
+                fixed(
+                    "all lists of one call",
+                    bytes(fixed::MAX_RETURNED_BYTES),
+                    "the same",
+                    &["decoder_oversized_outputs", BLAMED],
+                ),
+                fixed("demands of one call", fixed::MAX_DEMANDS, "the same", &["decoder_oversized_outputs", BLAMED]),
+                fixed(
+                    "attributes of an exchange",
+                    fixed::MAX_ATTRIBUTES,
+                    "the same",
+                    &["decoder_oversized_outputs", BLAMED],
+                ),
+                fixed(
+                    "one text of an exchange",
+                    bytes(fixed::MAX_TEXT),
+                    "it is cut, and the event says so",
+                    &["exchanges_truncated"],
+                ),
+                fixed(
+                    "all texts of an exchange",
+                    bytes(fixed::MAX_EXCHANGE_TEXT),
+                    "the same",
+                    &["exchanges_truncated"],
+                ),
+            ],
+        ),
+        (
+            "Publishing",
+            vec![
+                fixed("rows of the summary", MAX_ROWS, "further operations are counted together as `other`", &[]),
+                key("kafka.connect_timeout", "podtap ends with an error", &[]),
+                key(
+                    "kafka.timeout",
+                    "events that are not acknowledged are given up, by reason, and podtap ends with an error",
+                    &[],
+                ),
+            ],
+        ),
+    ]
+}
+
+/// `docs/limits.md`.
+pub fn limits_page() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for (of, limits) in limits() {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n## {of}\n\n| what | bound | at it | counts |\n|---|---|---|---|\n");
+        for limit in limits {
+            let (what, value) = match &limit.bound {
+                Bound::Fixed(what, value) => ((*what).to_owned(), value.clone()),
+                Bound::Key(key) => (format!("`{key}`"), default_of(key)),
+            };
+            let counts: Vec<_> = limit.counts.iter().map(|count| format!("`{count}`")).collect();
+            let counts = if counts.is_empty() { "-".to_owned() } else { counts.join(", ") };
+            let _ = writeln!(page, "| {what} | {} | {} | {counts} |", cell(&value), cell(limit.then));
+        }
+    }
+    page
+}
