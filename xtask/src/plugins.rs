@@ -1,6 +1,7 @@
 //! `cargo xtask plugins`: compiles every crate in plugins/ to WebAssembly, makes a component of it and puts it where
 //! podtap looks first: `plugins/` beside its executable. The decoders that tests need (host/tests/guests/) go to
-//! `test-plugins/` beside it, where podtap does not look by itself.
+//! `test-plugins/` beside it, those that measure the SDK (sdk/benches/) to `bench-plugins/`, where podtap does not look by
+//! itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ struct Package {
 /// The folder that a package's component goes to; none for what is no guest.
 fn folder(manifest: &Path) -> Option<&'static str> {
     let manifest = manifest.strip_prefix(workspace::root()).ok()?;
-    [("plugins", "plugins"), ("host/tests/guests", "test-plugins")]
+    [("plugins", "plugins"), ("host/tests/guests", "test-plugins"), ("sdk/benches", "bench-plugins")]
         .into_iter()
         .find_map(|(sources, folder)| manifest.starts_with(sources).then_some(folder))
 }
