@@ -74,8 +74,8 @@ pub(crate) struct Inbox {
     output: Rc<RefCell<Output>>,
     /// Unread bytes of earlier batches; they come before the chunk.
     carry: Vec<u8>,
-    /// The chunk being read: `batch[start..end]`.
-    batch: Rc<Vec<u8>>,
+    /// The chunk being read: `batch[start..end]`; none between entries.
+    batch: Option<Rc<Vec<u8>>>,
     start: usize,
     end: usize,
     time_ns: u64,
@@ -99,7 +99,7 @@ impl Inbox {
             side,
             output,
             carry: Vec::new(),
-            batch: Rc::default(),
+            batch: None,
             start: 0,
             end: 0,
             time_ns: 0,
@@ -119,7 +119,7 @@ impl Inbox {
         if self.carry.is_empty() && position > self.position && position <= self.skip_to {
             self.position = position;
         }
-        self.batch = Rc::clone(batch);
+        self.batch = Some(Rc::clone(batch));
         (self.start, self.end) = (start, end);
         self.time_ns = time_ns;
     }
@@ -130,7 +130,7 @@ impl Inbox {
         if left > 0 && !self.handed_over {
             self.give_up(left as u64);
         }
-        self.batch = Rc::default();
+        self.batch = None;
         (self.start, self.end) = (0, 0);
     }
 
@@ -177,7 +177,7 @@ impl Inbox {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.batch.get(self.start..self.end).unwrap_or_default()
+        self.batch.as_ref().and_then(|batch| batch.get(self.start..self.end)).unwrap_or_default()
     }
 
     /// `bytes` more were consumed, the last of them from the chunk.
@@ -223,7 +223,7 @@ impl Inbox {
             }
         }
         let had = self.carry.len();
-        let chunk = self.batch.get(self.start..self.end).unwrap_or_default();
+        let chunk = self.batch.as_ref().and_then(|batch| batch.get(self.start..self.end)).unwrap_or_default();
         let visible = chunk.get(..max.saturating_sub(had)).unwrap_or(chunk);
         let taken = visible.len();
         self.carry.extend_from_slice(visible);
