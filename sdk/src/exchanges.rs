@@ -70,10 +70,14 @@ impl<T> Exchange<T> {
     /// operation and target joined). A later call replaces an earlier one.
     pub fn describe(&mut self, operation: &[u8], target: &[u8], summary: &[u8]) {
         self.head.clear();
-        self.head_lengths = [operation, target, summary].map(|piece| piece.put(&mut self.head) as u32);
+        self.head.extend_from_slice(operation);
+        self.head.extend_from_slice(target);
+        self.head.extend_from_slice(summary);
+        self.head_lengths = [operation.len() as u32, target.len() as u32, summary.len() as u32];
     }
 
     /// Sets a field. The first value stays: a second one is left out.
+    #[inline]
     pub fn set<K>(&mut self, field: Field<K>, value: impl Settable<K>) {
         // Fields 64 apart share a bit, so a set bit only says where to look.
         let bit = 1 << (field.id % 64);

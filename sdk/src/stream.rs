@@ -88,8 +88,8 @@ pub(crate) struct Inbox {
     carry: Vec<u8>,
     /// When the first of them came.
     carry_ns: u64,
-    /// The chunk being read: `batch[start..end]`.
-    batch: Rc<Vec<u8>>,
+    /// The chunk being read: `batch[start..end]`; none between entries.
+    batch: Option<Rc<Vec<u8>>>,
     start: usize,
     end: usize,
     time_ns: u64,
@@ -114,7 +114,7 @@ impl Inbox {
             output,
             carry: Vec::new(),
             carry_ns: 0,
-            batch: Rc::default(),
+            batch: None,
             start: 0,
             end: 0,
             time_ns: 0,
@@ -134,7 +134,7 @@ impl Inbox {
         if self.carry.is_empty() && position > self.position && position <= self.skip_to {
             self.position = position;
         }
-        self.batch = Rc::clone(batch);
+        self.batch = Some(Rc::clone(batch));
         (self.start, self.end) = (start, end);
         self.time_ns = time_ns;
     }
@@ -145,7 +145,7 @@ impl Inbox {
         if left > 0 && !self.handed_over {
             self.give_up(left as u64);
         }
-        self.batch = Rc::default();
+        self.batch = None;
         (self.start, self.end) = (0, 0);
     }
 
@@ -192,7 +192,7 @@ impl Inbox {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.batch.get(self.start..self.end).unwrap_or_default()
+        self.batch.as_ref().and_then(|batch| batch.get(self.start..self.end)).unwrap_or_default()
     }
 
     /// `bytes` more were consumed, the last of them from the chunk.
@@ -223,7 +223,7 @@ impl Inbox {
 
     /// Moves up to `length` bytes of the chunk behind the carry; the number of them.
     fn keep(&mut self, length: usize) -> usize {
-        let chunk = self.batch.get(self.start..self.end).unwrap_or_default();
+        let chunk = self.batch.as_ref().and_then(|batch| batch.get(self.start..self.end)).unwrap_or_default();
         let visible = chunk.get(..length).unwrap_or(chunk);
         if self.carry.is_empty() {
             self.carry_ns = self.time_ns;

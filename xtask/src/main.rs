@@ -8,8 +8,10 @@ mod e2e_kafka;
 mod e2e_losses;
 mod e2e_mongodb;
 mod e2e_nginx;
+mod examples;
 mod fuzz;
 mod kafka;
+mod memcached;
 mod mongodb;
 mod plugins;
 mod process;
@@ -43,6 +45,8 @@ enum Task {
     E2e(e2e::Check),
     /// Make the shipped captures anew from a real nginx and real clients
     Captures(captures::Args),
+    /// Check the example decoders in C and JavaScript against a capture of a real memcached
+    Examples(examples::Args),
     /// Search for inputs that break podtap
     Fuzz(fuzz::Args),
     /// Measure podtap's CPU time against libpcap and tshark
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Task::Kafka(action) => kafka::run(&action).map(success),
         Task::E2e(check) => e2e::run(&check).map(success),
         Task::Captures(args) => captures::run(&args).map(success),
+        Task::Examples(args) => examples::run(&args).map(success),
         Task::Fuzz(args) => fuzz::run(&args).map(success),
         Task::Bench(args) => bench::run(&args).map(success),
     };

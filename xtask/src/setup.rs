@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use podtap_toolchain::{self as toolchain, Toolchain};
 
-use crate::process;
+use crate::{examples, process};
 
 /// What to set up, beside what a build needs.
 #[derive(clap::Args, Clone, Copy, Default)]
@@ -16,7 +16,8 @@ pub(crate) struct Args {
     /// Also what a local Apache Kafka needs: Java and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
-    /// Also the programs of the end-to-end checks: nginx, wrk, tcpdump, tshark, kcat, curl, Python
+    /// Also the programs of the end-to-end checks: nginx, wrk, tcpdump, tshark, kcat, curl, Python; and what builds the
+    /// example decoders: clang, lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
 }
@@ -50,6 +51,10 @@ const E2E: &[Need] = &[
     Need { package: "procps", present: || has("kill") },
     Need { package: "curl", present: || has("curl") },
     Need { package: "python3", present: || has("python3") },
+    Need { package: "clang", present: || has("clang") },
+    Need { package: "lld", present: || has("wasm-ld") },
+    Need { package: "nodejs", present: || has("node") },
+    Need { package: "npm", present: || has("npm") },
     Need { package: "python3-venv", present: || succeeds("python3", &["-c", "import venv, ensurepip"]) },
 ];
 
@@ -59,7 +64,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let needs = groups.iter().filter(|(_, wanted)| *wanted).flat_map(|(needs, _)| needs.iter());
     let mut packages: Vec<&str> = needs.filter(|need| !(need.present)()).map(|need| need.package).collect();
     packages.extend(guest_packages()?);
-    install(&packages)
+    install(&packages)?;
+    if args.e2e { examples::install_js_tools() } else { Ok(()) }
 }
 
 /// Makes sure that guests can be compiled; returns the packages that still have to be installed for it.

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_nginx, fuzz, kafka, mongodb, plugins, process, setup, workspace};
+use crate::{
+    e2e_kafka, e2e_losses, e2e_mongodb, e2e_nginx, examples, fuzz, kafka, mongodb, plugins, process, setup, workspace,
+};
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
 const FUZZ_SECONDS: u64 = 20;
@@ -42,6 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e losses", "--quick");
         tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e kafka", "--quick");
+        tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
         tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
@@ -63,6 +66,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         match missing(&mongodb::PROGRAMS).or_else(unprivileged).or_else(uninstalled) {
             Some(why) => tally.skip("e2e mongodb", &why),
             None => tally.step("e2e mongodb", e2e_mongodb::run),
+        }
+        match examples::unavailable() {
+            Some(why) => tally.skip("examples", &why),
+            None => tally.step("examples", || examples::run(&examples::Args::default())),
         }
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {

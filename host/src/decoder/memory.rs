@@ -1,4 +1,4 @@
-//! The linear memory of one instance: bounded and counted.
+//! The linear memory of one instance, of all its core instances together: bounded and counted.
 
 use wasmtime::{ResourceLimiter, StoreLimits};
 
@@ -26,10 +26,14 @@ impl ResourceLimiter for Memory {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool, wasmtime::Error> {
-        let allowed = self.limits.memory_growing(current, desired, maximum)?;
+        // The size in the beginning comes as growth from nothing. wasmtime holds each memory to its own maximum.
+        let total = self.bytes.saturating_sub(current).saturating_add(desired);
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return self.limits.memory_growing(current, desired, maximum);
+        }
+        let allowed = self.limits.memory_growing(self.bytes, total, None)?;
         if allowed {
-            // An instance has one memory: its size in the beginning comes as growth from nothing.
-            self.bytes = desired;
+            self.bytes = total;
         }
         Ok(allowed)
     }

@@ -29,7 +29,7 @@ pub(crate) mod fixed {
     pub(crate) use super::log_gate::{BURST, INTERVAL};
     pub(crate) use super::output::{MAX_ATTRIBUTES, MAX_DEMANDS, MAX_EXCHANGE_TEXT, MAX_TEXT};
     pub(crate) use super::sandbox::{
-        MAX_CORE_INSTANCES, MAX_LOG_BYTES, MAX_RETURNED_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES,
+        MAX_CORE_INSTANCES, MAX_LOG_BYTES, MAX_MEMORIES, MAX_RETURNED_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES,
     };
 }
 

@@ -40,10 +40,12 @@ pub const MAX_INSTANCES: u32 = 256;
 /// for who loads them.
 const POOL: u32 = MAX_INSTANCES + MAX_VERSIONS as u32 + 1;
 
-/// Core instances and tables of one instance, of which the pool holds as many for each. What the Rust toolchain and
-/// wit-component make has three and two.
-pub(crate) const MAX_CORE_INSTANCES: u32 = 4;
-pub(crate) const MAX_TABLES: u32 = 4;
+/// Core instances, tables and linear memories of one instance, of which the pool holds as many for each. What the Rust
+/// toolchain and wit-component make has three, two and one; languages with a runtime of their own bring it as modules
+/// beside, JavaScript's QuickJS 13 instances and three memories.
+pub(crate) const MAX_CORE_INSTANCES: u32 = 16;
+pub(crate) const MAX_TABLES: u32 = 8;
+pub(crate) const MAX_MEMORIES: u32 = 3;
 
 /// Elements of one table: functions that may be called through a pointer, of which a decoder has some hundred.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 10_000;
@@ -187,12 +189,12 @@ impl Runtime {
         pool.total_component_instances(POOL)
             .total_core_instances(POOL * MAX_CORE_INSTANCES)
             .max_core_instances_per_component(MAX_CORE_INSTANCES)
-            .total_memories(POOL)
+            .total_memories(POOL * MAX_MEMORIES)
             .total_tables(POOL * MAX_TABLES)
             .max_tables_per_component(MAX_TABLES)
             .table_elements(MAX_TABLE_ELEMENTS)
             .max_memory_size(limits.memory_bytes)
-            .max_memories_per_component(1)
+            .max_memories_per_component(MAX_MEMORIES)
             .max_unused_warm_slots(4);
         let mut config = Config::new();
         config
@@ -333,7 +335,7 @@ impl Instance {
     fn bare(runtime: &Runtime, guest: &PluginPre<State>, name: &str) -> Result<Instance, Failure> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(runtime.limits.memory_bytes)
-            .memories(1)
+            .memories(MAX_MEMORIES as usize)
             .table_elements(MAX_TABLE_ELEMENTS)
             .tables(MAX_TABLES as usize)
             .instances(MAX_CORE_INSTANCES as usize)

@@ -203,8 +203,8 @@ pub fn limits() -> [(&'static str, Rows); 6] {
                     &["decoder_memory_breaches", BLAMED],
                 ),
                 fixed(
-                    "core instances, tables of an instance",
-                    format!("{}, {}", fixed::MAX_CORE_INSTANCES, fixed::MAX_TABLES),
+                    "core instances, tables, memories of an instance",
+                    format!("{}, {}, {}", fixed::MAX_CORE_INSTANCES, fixed::MAX_TABLES, fixed::MAX_MEMORIES),
                     "the decoder is refused",
                     &[],
                 ),
