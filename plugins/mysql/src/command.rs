@@ -148,10 +148,12 @@ enum Sent {
 /// Reads a message; false where the client's side changes the way it is packed.
 async fn message(client: &mut Stream, session: &Shared, exchanges: &Exchanges<Asked>) -> Result<bool, Break> {
     client.message().await?;
-    let before = (session.borrow().phase, session.borrow().compression);
-    if before == (Phase::Tls, None) {
+    if session.borrow().phase == Phase::Tls {
         client.rest().await;
         return Err(Break::End);
+    }
+    if std::mem::take(&mut session.borrow_mut().repack_client) {
+        return Ok(false);
     }
     let mut first = None;
     let read = |header: Header, payload: &[u8]| {

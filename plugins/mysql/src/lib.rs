@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod compress;
 mod config;
 mod fields;
 mod handshake;
@@ -21,7 +22,7 @@ mod wire;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use podtap_sdk::{Connection, Decoder, Descriptor, Tasks, Verdict};
+use podtap_sdk::{Break, Connection, Decoder, Descriptor, Stream, Tasks, Verdict};
 
 use config::Config;
 use fields::{ATTRIBUTES, STATUS_CODE};
@@ -64,14 +65,24 @@ impl Decoder for MySql {
             if midstream {
                 command::resync(&mut client, &session, &exchanges).await;
             }
-            command::commands(&mut client, &session, &exchanges).await
+            if command::commands(&mut client, &session, &exchanges).await.is_err() {
+                return Err(Break::End);
+            }
+            let read = async |mut inner: Stream| command::commands(&mut inner, &session, &exchanges).await;
+            client.unpack(compress::frames, read).await;
+            Err(Break::End)
         };
         let responses = async move {
             let (session, exchanges) = of_server;
             if midstream {
                 reply::resync(&mut server, &session, &exchanges).await;
             }
-            reply::responses(&mut server, &session, &exchanges).await
+            if reply::responses(&mut server, &session, &exchanges).await.is_err() {
+                return Err(Break::End);
+            }
+            let read = async |mut inner: Stream| reply::responses(&mut inner, &session, &exchanges).await;
+            server.unpack(compress::frames, read).await;
+            Err(Break::End)
         };
         Tasks::new(commands, responses)
     }

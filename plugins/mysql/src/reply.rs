@@ -315,7 +315,7 @@ fn accept_login(session: &mut Session, exchanges: &Exchanges<Asked>) {
     session.phase = Phase::Command;
     if let Some(compression) = session.pending_compression.take() {
         session.compression = Some(compression);
-        session.repack = true;
+        (session.repack, session.repack_client) = (true, true);
         exchanges.response(|exchange| exchange.set(COMPRESSION, compression.name()));
     }
     if !session.auth_plugin.is_empty() {

@@ -99,8 +99,9 @@ pub(crate) struct Session {
     /// In effect since the login was accepted.
     pub(crate) compression: Option<Compression>,
     pub(crate) pending_compression: Option<Compression>,
-    /// The server's side goes on compressed from its next byte.
+    /// The server's side goes on compressed from its next byte; so does the client's.
     pub(crate) repack: bool,
+    pub(crate) repack_client: bool,
     /// The last result is followed by another one.
     pub(crate) more_results: bool,
     /// Sequence id that the response's first packet will have, where that is known.
@@ -138,6 +139,7 @@ impl Session {
             compression: None,
             pending_compression: None,
             repack: false,
+            repack_client: false,
             more_results: false,
             sequence: None,
             infile_bytes: 0,
