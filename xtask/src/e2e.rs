@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_nginx};
+use crate::{e2e_kafka, e2e_mysql, e2e_nginx};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
     /// The exchanges of nginx under load against its access log
     Nginx(e2e_nginx::Args),
+    /// The statements of MariaDB under load against its own counters
+    Mysql(e2e_mysql::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
 }
@@ -16,6 +18,7 @@ pub(crate) enum Check {
 pub(crate) fn run(check: &Check) -> Result<()> {
     match check {
         Check::Nginx(args) => e2e_nginx::run(args),
+        Check::Mysql(args) => e2e_mysql::run(args),
         Check::Kafka => e2e_kafka::run(),
     }
 }

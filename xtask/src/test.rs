@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_nginx, fuzz, kafka, plugins, process, setup, workspace};
+use crate::{e2e_kafka, e2e_mysql, e2e_nginx, fuzz, kafka, plugins, process, setup, workspace};
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
 const FUZZ_SECONDS: u64 = 20;
@@ -39,17 +39,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.quick {
         tally.skip("fuzz", "--quick");
         tally.skip("e2e nginx", "--quick");
+        tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
         tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
         let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
-        match missing(&e2e_nginx::PROGRAMS).or_else(unprivileged) {
+        match missing(&e2e_nginx::PROGRAMS).or_else(&unprivileged) {
             Some(why) => tally.skip("e2e nginx", &why),
             None => {
                 let args = e2e_nginx::Args { exchanges: 50_000, reuse: false };
                 tally.step("e2e nginx", || e2e_nginx::run(&args));
             }
+        }
+        match missing(&e2e_mysql::PROGRAMS).or_else(&unprivileged) {
+            Some(why) => tally.skip("e2e mysql", &why),
+            None => tally.step("e2e mysql", || e2e_mysql::run(&e2e_mysql::Args { statements: 20_000, podtap: None })),
         }
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {
