@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::process::{self, Running, Signal};
 use crate::traffic::Tcpdump;
-use crate::{release, workspace};
+use crate::{e2e_lossy as lossy, release, workspace};
 
 /// How much.
 #[derive(clap::Args)]
@@ -68,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         compare(&counted, &seen).with_context(|| format!("{name}: {}", capture.display()))?;
         let statements: u64 = COUNTERS.iter().take(6).filter_map(|(counter, _)| counted.get(*counter)).sum();
         println!("mysql, {name}: {statements} statements and {} rows, as the server counted them", counted[ROWS]);
+        println!("mysql, {name}, 1 packet in 100 lost: {}", lossy::check(&podtap, &capture, &events)?);
     }
     server.stop()
 }
