@@ -85,8 +85,17 @@ impl Unpacked {
         skipped
     }
 
-    /// So many packed bytes were lost.
-    pub fn lost(&self, bytes: u64) {
+    /// After a gap or nonsense between frames: tells the inner task at once, and goes on with the next frame, which `find`
+    /// recognises as in [`Stream::resync`].
+    pub async fn resync(&self, packed: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        let gap = packed.gap();
+        self.lost(gap);
+        self.gap(None).await;
+        let lost = packed.resync(find).await;
+        self.lost(lost.saturating_sub(gap));
+    }
+
+    fn lost(&self, bytes: u64) {
         self.wire.lost.set(self.wire.lost.get().saturating_add(bytes));
     }
 }

@@ -470,6 +470,7 @@ impl Inbox {
                 *lost = lost.saturating_add(length);
                 self.position += length;
                 self.interrupt = None;
+                find(&[]);
                 Poll::Pending
             }
             Some(Interrupt::End) => Poll::Ready(*lost),
@@ -641,8 +642,8 @@ impl Stream {
     }
 
     /// After a gap or nonsense: gives up bytes until `find` sees a message begin in a segment, at the offset it
-    /// returns. `find` sees a segment at a time; a start that is cut by a segment's end may be missed. Gives the number
-    /// of bytes lost in gaps on the way. Where the side ends first, the next read says so.
+    /// returns. `find` sees a segment at a time, an empty one for each gap; a start that is cut by a segment's end may be
+    /// missed. Gives the number of bytes lost in gaps on the way. Where the side ends first, the next read says so.
     pub async fn resync(&mut self, find: impl Fn(&[u8]) -> Option<usize>) -> u64 {
         let mut lost = 0;
         let lost = poll_fn(|_| self.inbox.borrow_mut().resync(&mut lost, &find)).await;

@@ -55,9 +55,7 @@ pub(crate) async fn frames(mut packed: Stream, unpacked: Unpacked) -> Result<(),
             Ok(()) => {}
             Err(Break::End) => return Err(Break::End),
             Err(Break::Gap | Break::Malformed) => {
-                let lost = packed.resync(find).await;
-                unpacked.lost(lost);
-                unpacked.gap(None).await;
+                unpacked.resync(&mut packed, find).await;
             }
         }
     }
@@ -75,7 +73,7 @@ async fn frame(packed: &mut Stream, unpacked: &Unpacked) -> Result<(), Break> {
         return Ok(());
     }
     // Of the frame: what is still packed, what has been handed on.
-    let mut progress = Progress { left: header.packed, given: 0, length };
+    let mut progress = Progress { left: header.packed, given: 0, length, held: Vec::new() };
     let read = match header.plain {
         None => plain(packed, unpacked, &mut progress).await,
         Some(_) => {
@@ -89,13 +87,17 @@ async fn frame(packed: &mut Stream, unpacked: &Unpacked) -> Result<(), Break> {
     };
     match read {
         Err(Break::End) => Err(Break::End),
-        Ok(()) if progress.left == 0 && progress.given == length => Ok(()),
+        Ok(()) if progress.left == 0 && progress.given == length => {
+            progress.finish(unpacked).await;
+            Ok(())
+        }
         // Lost in part, or not what it said: the rest of it cannot be unpacked, but where the next one begins is known.
         Ok(()) | Err(Break::Gap | Break::Malformed) => {
+            progress.finish(unpacked).await;
             unpacked.skip(packed, progress.left as u64).await?;
-            if progress.given < length {
-                unpacked.gap(Some((length - progress.given) as u64)).await;
-            }
+            // What holds more than it says is not to be trusted with what it gave, either.
+            let missing = length - progress.given;
+            unpacked.gap((missing > 0).then_some(missing as u64)).await;
             Ok(())
         }
     }
@@ -105,6 +107,9 @@ struct Progress {
     left: usize,
     given: usize,
     length: usize,
+    /// Of what was given, what is not handed on yet: a short frame is handed on when all of it has come, so that the
+    /// message that ends with it has all of its bytes.
+    held: Vec<u8>,
 }
 
 impl Progress {
@@ -112,10 +117,20 @@ impl Progress {
         let more = self.given + bytes.len() > self.length;
         bytes.truncate(self.length - self.given);
         self.given += bytes.len();
-        if !bytes.is_empty() {
-            unpacked.give(bytes).await;
+        if self.held.is_empty() {
+            self.held = bytes;
+        } else if self.held.len() + bytes.len() <= PIECE {
+            self.held.extend_from_slice(&bytes);
+        } else {
+            unpacked.give(std::mem::replace(&mut self.held, bytes)).await;
         }
         if more { Err(Break::Malformed) } else { Ok(()) }
+    }
+
+    async fn finish(&mut self, unpacked: &Unpacked) {
+        if !self.held.is_empty() {
+            unpacked.give(std::mem::take(&mut self.held)).await;
+        }
     }
 }
 

@@ -48,14 +48,16 @@ pub(crate) async fn responses(
 
 pub(crate) async fn resync(server: &mut Stream, session: &Shared, exchanges: &Exchanges<Asked>) {
     {
+        // A server says nothing unasked: the response that was awaited has begun in what is lost, and the next one that
+        // begins answers a later command. Where that was lost, too, it may not be taken for the one that is known.
         let mut session = session.borrow_mut();
-        if session.answering {
-            (session.answering, session.waiting) = (false, false);
-        }
+        (session.answering, session.waiting) = (false, false);
     }
     let find = |bytes: &[u8]| {
-        let session = session.borrow();
+        let mut session = session.borrow_mut();
         let fits = session.waiting && plausible(bytes, session.sequence.unwrap_or(1)) == Verdict::Yes;
+        // What is not recognised, or lost, may have been that response.
+        session.waiting = fits;
         fits.then_some(0)
     };
     exchanges.resync_responses(server, find).await;
@@ -487,10 +489,13 @@ pub(crate) fn plausible(bytes: &[u8], sequence: u8) -> Verdict {
         EOF => header.length == EOF_LENGTH,
         // A count of columns and the first definition behind it: catalog "def".
         _ => {
-            let catalog = behind.get(HEADER..HEADER + 4);
             let next = behind.get(3).is_some_and(|&next| next == sequence.wrapping_add(1));
-            header.length <= 3
-                && (behind.is_empty() && payload.len() == header.length || next && catalog == Some(b"\x03def"))
+            // Without definitions: rows of the binary protocol, or their end.
+            let without =
+                header.length == 2 && payload.get(1) == Some(&0) && matches!(behind.get(HEADER), Some(0 | &EOF));
+            let definition = behind.get(HEADER..HEADER + 4) == Some(b"\x03def");
+            let alone = behind.is_empty() && payload.len() == header.length;
+            header.length <= 4 && (alone || next && (without || definition))
         }
     };
     if fits { Verdict::Yes } else { Verdict::No }

@@ -459,3 +459,17 @@ fn a_gap_over_a_command_leaves_its_response_unmatched() {
     let lines = conversation.cut::<MySql>(Cut::Whole);
     compare(&lines[1..], &["unmatched response 6..6", "ok SELECT b"]);
 }
+
+#[test]
+fn a_response_whose_command_was_lost_answers_no_other_one() {
+    let conversation = logged_in(USUAL | DEPRECATE_EOF)
+        .client(query("SELECT 1 FROM a"))
+        .server_gap(100)
+        // Of a command that was lost as well.
+        .server(packet(1, ok_payload(1, 0, 2, 0)))
+        .client_gap(20)
+        .client(query("SELECT 3 FROM c"))
+        .server(packets(1, result(true, &["1", "2", "3"], 2)));
+    let lines = conversation.cut::<MySql>(Cut::Whole);
+    compare(&lines[1..], &["no_response SELECT a", "ok SELECT c"]);
+}

@@ -14,6 +14,7 @@ mariadbd --no-defaults --user=root --datadir="$work/data" --port=$port --bind-ad
 server=$!
 trap 'kill $server; wait $server || true; rm -rf "$work"' EXIT
 until mariadb --no-defaults -u root -S "$work/socket" -e 'CREATE DATABASE shop' 2> "$work/client.log"; do sleep 1; done
+mariadb --no-defaults -u root -S "$work/socket" -e 'CREATE TABLE shop.items (id INT)'
 for user in mariadb mariadb_zlib pymysql connector connector_zlib; do
     mariadb --no-defaults -u root -S "$work/socket" \
         -e "CREATE USER $user@'127.0.0.1' IDENTIFIED BY 'pass word'; GRANT ALL ON *.* TO $user@'127.0.0.1'"
