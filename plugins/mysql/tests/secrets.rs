@@ -72,7 +72,7 @@ fn check(conversation: &Conversation, sql: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_literal_leaks(sql in statement(), keep in 0_usize..400) {
