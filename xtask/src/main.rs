@@ -8,6 +8,7 @@ mod e2e_kafka;
 mod e2e_lossy;
 mod e2e_mysql;
 mod e2e_nginx;
+mod e2e_zeek;
 mod fuzz;
 mod kafka;
 mod plugins;

@@ -75,7 +75,7 @@ impl Decoder for MySql {
         let responses = async move {
             let (session, exchanges) = of_server;
             if midstream {
-                reply::resync(&mut server, &session, &exchanges).await;
+                reply::begin_midstream(&mut server, &session).await;
             }
             if reply::responses(&mut server, &session, &exchanges).await.is_err() {
                 return Err(Break::End);

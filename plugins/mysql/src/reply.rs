@@ -53,14 +53,21 @@ pub(crate) async fn resync(server: &mut Stream, session: &Shared, exchanges: &Ex
         let mut session = session.borrow_mut();
         (session.answering, session.waiting) = (false, false);
     }
-    let find = |bytes: &[u8]| {
-        let mut session = session.borrow_mut();
-        let fits = session.waiting && plausible(bytes, session.sequence.unwrap_or(1)) == Verdict::Yes;
-        // What is not recognised, or lost, may have been that response.
-        session.waiting = fits;
-        fits.then_some(0)
-    };
-    exchanges.resync_responses(server, find).await;
+    exchanges.resync_responses(server, |bytes| find(bytes, session)).await;
+}
+
+/// As [`resync`], where a connection is seen from its middle: a command that was seen already waits for what comes first.
+pub(crate) async fn begin_midstream(server: &mut Stream, session: &Shared) {
+    server.resync(|bytes| find(bytes, session)).await;
+}
+
+/// The response that is waited for at a segment's start.
+fn find(bytes: &[u8], session: &Shared) -> Option<usize> {
+    let mut session = session.borrow_mut();
+    let fits = session.waiting && plausible(bytes, session.sequence.unwrap_or(1)) == Verdict::Yes;
+    // What is not recognised, or lost, may have been that response.
+    session.waiting = fits;
+    fits.then_some(0)
 }
 
 /// The first packet of a response.

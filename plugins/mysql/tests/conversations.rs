@@ -403,7 +403,6 @@ fn large_packets_are_passed_over() {
 fn a_connection_seen_from_its_middle() {
     for eof in [false, true] {
         let conversation = Conversation::midstream()
-            .server(packets(9, [b"\x01x"]))
             .client(query("SELECT a FROM t"))
             .server(packets(1, result(eof, &["x"], 2)))
             .client(execute(4))
@@ -472,4 +471,13 @@ fn a_response_whose_command_was_lost_answers_no_other_one() {
         .server(packets(1, result(true, &["1", "2", "3"], 2)));
     let lines = conversation.cut::<MySql>(Cut::Whole);
     compare(&lines[1..], &["no_response SELECT a", "ok SELECT c"]);
+}
+
+#[test]
+fn a_connection_seen_from_the_middle_of_a_response() {
+    let conversation = Conversation::midstream()
+        .server(packets(9, [b"\x01x"]))
+        .client(query("SELECT a FROM t"))
+        .server(packets(1, result(true, &["x"], 2)));
+    compare(&conversation.cut::<MySql>(Cut::Whole), &["ok SELECT t"]);
 }
