@@ -99,12 +99,12 @@ impl Connection {
 
     /// The client's side.
     pub fn client(&self) -> Stream {
-        Stream { inbox: Rc::clone(&self.client) }
+        Stream::of(Rc::clone(&self.client))
     }
 
     /// The server's side.
     pub fn server(&self) -> Stream {
-        Stream { inbox: Rc::clone(&self.server) }
+        Stream::of(Rc::clone(&self.server))
     }
 
     /// The connection's exchanges, paired in order. One call per connection: those left open when it closes are then
@@ -285,6 +285,11 @@ const EMPTY: Output = Output {
     demand_positions: Vec::new(),
     undecoded_bytes: 0,
 };
+
+/// An output that nobody reads.
+pub(crate) fn no_output() -> Output {
+    output_like(&EMPTY)
+}
 
 /// Empty, with room for as much as `other` holds.
 fn output_like(other: &Output) -> Output {

@@ -76,6 +76,7 @@ pub mod bindings;
 mod exchanges;
 mod fields;
 mod instance;
+mod packed;
 mod stream;
 pub mod testing;
 
@@ -89,6 +90,7 @@ pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Settable, Text, 
 #[doc(hidden)]
 pub use instance::Guest;
 pub use instance::{Connection, Decoder, Descriptor, Instance, Tasks};
+pub use packed::Unpacked;
 pub use stream::{Break, Delimiter, Stream};
 
 /// A line for podtap's log, rate-limited there. Never put payload in it. Outside the sandbox it goes to standard error.

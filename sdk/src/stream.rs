@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::bindings::podtap::decoder::types::Output;
+use crate::packed::Wire;
 
 /// Bit of entry and demand kinds: of the server's side.
 pub(crate) const FROM_SERVER: u8 = 128;
@@ -179,9 +180,65 @@ impl Inbox {
     }
 
     fn give_up(&mut self, bytes: u64) {
+        self.count_undecoded(bytes);
+        self.position += bytes;
+    }
+
+    pub(crate) fn count_undecoded(&mut self, bytes: u64) {
         let mut output = self.output.borrow_mut();
         output.undecoded_bytes = output.undecoded_bytes.saturating_add(bytes);
-        self.position += bytes;
+    }
+
+    /// Time of the chunk being read, or of what came last.
+    pub(crate) fn time_ns(&self) -> u64 {
+        self.time_ns
+    }
+
+    /// Position and time of what is read next.
+    pub(crate) fn here(&self) -> (u64, u64) {
+        (self.position, if self.carry.is_empty() { self.time_ns } else { self.carry_ns })
+    }
+
+    /// As [`Inbox::here`], once there is a byte.
+    pub(crate) fn next_byte(&mut self) -> Poll<Result<(u64, u64), Break>> {
+        match (self.carry.is_empty() && self.chunk().is_empty(), self.interrupted()) {
+            (false, _) => Poll::Ready(Ok(self.here())),
+            (true, Some(why)) => Poll::Ready(Err(why)),
+            (true, None) => Poll::Pending,
+        }
+    }
+
+    /// Bytes of the chunk that are not read yet.
+    pub(crate) fn unread(&self) -> usize {
+        self.chunk().len()
+    }
+
+    /// Nothing of the chunk was read.
+    fn is_fresh(&self) -> bool {
+        self.start == 0 && self.carry.is_empty()
+    }
+
+    pub(crate) fn begin_message(&mut self, position: u64, start_ns: u64) {
+        self.message_position = position;
+        self.message = Span { start_ns, ..Span::default() };
+    }
+
+    pub(crate) fn add_lost(&mut self, bytes: u64) {
+        self.message.lost_bytes = self.message.lost_bytes.saturating_add(bytes);
+    }
+
+    /// Takes back what was noted as lost beyond `before`.
+    pub(crate) fn take_lost(&mut self, before: u64) -> u64 {
+        std::mem::replace(&mut self.message.lost_bytes, before).saturating_sub(before)
+    }
+
+    /// The next `length` bytes were asked to be left out.
+    pub(crate) fn passes_over(&self, length: u64) -> bool {
+        self.carry.is_empty() && self.interrupt.is_none() && self.position.saturating_add(length) <= self.skip_to
+    }
+
+    pub(crate) fn pass(&mut self, length: u64) {
+        self.consumed(length);
     }
 
     fn demand(&mut self, kind: u8, position: u64) {
@@ -216,8 +273,7 @@ impl Inbox {
             (true, false, _) => self.time_ns,
             (false, ..) => self.carry_ns,
         };
-        self.message_position = self.position;
-        self.message = Span { start_ns, ..Span::default() };
+        self.begin_message(self.position, start_ns);
         Poll::Ready(Ok(()))
     }
 
@@ -427,6 +483,7 @@ impl Inbox {
             Some(Interrupt::Gap(length)) => {
                 self.position += length;
                 self.interrupt = None;
+                find(&[]);
                 Poll::Ready(Sought::Passed { lost: length })
             }
             Some(Interrupt::End) => Poll::Ready(Sought::Ended),
@@ -450,12 +507,22 @@ pub(crate) enum Sought {
 #[derive(Debug)]
 pub struct Stream {
     pub(crate) inbox: Rc<RefCell<Inbox>>,
+    /// Of an inner stream: that of the side, on which messages are measured.
+    pub(crate) wire: Option<Rc<Wire>>,
 }
 
 impl Stream {
+    pub(crate) fn of(inbox: Rc<RefCell<Inbox>>) -> Stream {
+        Stream { inbox, wire: None }
+    }
+
     /// Waits for the first byte of the next message and starts to measure it: its time, its size, its losses.
     pub async fn message(&mut self) -> Result<(), Break> {
-        poll_fn(|_| self.inbox.borrow_mut().message()).await
+        poll_fn(|_| self.inbox.borrow_mut().message()).await?;
+        if let Some(wire) = &self.wire {
+            wire.begin_message(self.inbox.borrow().is_fresh());
+        }
+        Ok(())
     }
 
     /// Reads up to and including a delimiter, of at most `max` bytes in all, and gives what `read` makes of them. A
@@ -601,7 +668,11 @@ impl Stream {
     /// ```
     pub async fn skip(&mut self, length: u64) -> Result<(), Break> {
         let target = self.inbox.borrow().position.saturating_add(length);
-        poll_fn(|_| self.inbox.borrow_mut().skip(target)).await
+        let skipped = poll_fn(|_| self.inbox.borrow_mut().skip(target)).await;
+        if let Some(wire) = &self.wire {
+            wire.note_losses();
+        }
+        skipped
     }
 
     /// Passes over everything until the side ends, and gives the number of bytes, lost ones included.
@@ -611,8 +682,8 @@ impl Stream {
     }
 
     /// After a gap or nonsense: gives up bytes until `find` sees a message begin in a segment, at the offset it
-    /// returns. `find` sees a segment at a time; a start that is cut by a segment's end may be missed. Gives the number
-    /// of bytes lost in gaps on the way. Where the side ends first, the next read says so.
+    /// returns. `find` sees a segment at a time, an empty one for each gap; a start that is cut by a segment's end may be
+    /// missed. Gives the number of bytes lost in gaps on the way. Where the side ends first, the next read says so.
     ///
     /// ```
     /// # use podtap_sdk::{Break, Stream};
@@ -637,29 +708,41 @@ impl Stream {
 
     /// A step of [`Stream::resync`].
     pub(crate) async fn seek(&mut self, find: &impl Fn(&[u8]) -> Option<usize>) -> Sought {
-        poll_fn(|_| self.inbox.borrow_mut().resync(find)).await
+        let sought = poll_fn(|_| self.inbox.borrow_mut().resync(find)).await;
+        match (sought, &self.wire) {
+            (Sought::Passed { .. }, Some(wire)) => Sought::Passed { lost: wire.lost.take() },
+            (sought, _) => sought,
+        }
     }
 
     /// Asks podtap to send no more of this connection, in either direction.
     pub fn ignore_connection(&self) {
-        self.inbox.borrow_mut().demand(DEMAND_IGNORE, 0);
+        self.side().borrow_mut().demand(DEMAND_IGNORE, 0);
     }
 
     /// Tells podtap that another protocol begins with the next byte of this side: it detects it anew. For this decoder
     /// the connection is over, and neither task runs again.
     pub fn hand_over(&self) {
-        let mut inbox = self.inbox.borrow_mut();
+        let mut inbox = self.side().borrow_mut();
         let position = inbox.position;
         inbox.handed_over = true;
         inbox.demand(DEMAND_DETECT, position);
     }
 
     pub(crate) fn span(&self) -> Span {
-        self.inbox.borrow().span()
+        self.side().borrow().span()
+    }
+
+    /// The side that the bytes came from.
+    fn side(&self) -> &Rc<RefCell<Inbox>> {
+        self.wire.as_ref().map_or(&self.inbox, |wire| &wire.packed)
     }
 
     /// The length of the gap that the stream is broken by now.
     pub(crate) fn gap(&self) -> u64 {
+        if let Some(wire) = &self.wire {
+            return wire.lost.get();
+        }
         match self.inbox.borrow().interrupt {
             Some(Interrupt::Gap(length)) => length,
             _ => 0,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_nginx};
+use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
@@ -10,6 +10,8 @@ pub(crate) enum Check {
     Nginx(e2e_nginx::Args),
     /// The same capture with packets left out
     Losses(e2e_losses::Args),
+    /// The statements of MariaDB under load against its own counters
+    Mysql(e2e_mysql::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
     /// The commands of a MongoDB driver against its own command monitoring
@@ -21,6 +23,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
     match check {
         Check::Nginx(args) => e2e_nginx::run(args),
         Check::Losses(args) => e2e_losses::run(args),
+        Check::Mysql(args) => e2e_mysql::run(args),
         Check::Kafka => e2e_kafka::run(),
         Check::Mongodb => e2e_mongodb::run(),
     }

@@ -16,8 +16,8 @@ pub(crate) struct Args {
     /// Also what a local Apache Kafka needs: Java and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
-    /// Also the programs of the end-to-end checks: nginx, wrk, tcpdump, tshark, kcat, curl, Python; and what builds the
-    /// example decoders: clang, lld, npm
+    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python; and
+    /// what builds the example decoders: clang, lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
 }
@@ -45,6 +45,9 @@ const KAFKA: &[Need] = &[
 const E2E: &[Need] = &[
     Need { package: "nginx", present: || has("nginx") },
     Need { package: "wrk", present: || has("wrk") },
+    Need { package: "mariadb-server", present: || has("mariadbd") && has("mariadb-install-db") },
+    Need { package: "mariadb-client", present: || has("mariadb") },
+    Need { package: "sysbench", present: || has("sysbench") },
     Need { package: "tcpdump", present: || has("tcpdump") },
     Need { package: "tshark", present: || has("tshark") },
     Need { package: "kcat", present: || has("kcat") },

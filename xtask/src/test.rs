@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    e2e_kafka, e2e_losses, e2e_mongodb, e2e_nginx, examples, fuzz, kafka, mongodb, plugins, process, setup, workspace,
+    e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins, process, setup,
+    workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -43,13 +44,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e losses", "--quick");
         tally.skip("e2e mongodb", "--quick");
+        tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
         tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
         tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
         let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
-        match missing(&e2e_nginx::PROGRAMS).or_else(unprivileged) {
+        match missing(&e2e_nginx::PROGRAMS).or_else(&unprivileged) {
             Some(why) => {
                 tally.skip("e2e nginx", &why);
                 tally.skip("e2e losses", &why);
@@ -63,13 +65,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             }
         }
         let uninstalled = || mongodb::packages().err().map(|error| format!("pip cannot install it: {error:#}"));
-        match missing(&mongodb::PROGRAMS).or_else(unprivileged).or_else(uninstalled) {
+        match missing(&mongodb::PROGRAMS).or_else(&unprivileged).or_else(uninstalled) {
             Some(why) => tally.skip("e2e mongodb", &why),
             None => tally.step("e2e mongodb", e2e_mongodb::run),
         }
         match examples::unavailable() {
             Some(why) => tally.skip("examples", &why),
             None => tally.step("examples", || examples::run(&examples::Args::default())),
+        }
+        match missing(&e2e_mysql::PROGRAMS).or_else(&unprivileged) {
+            Some(why) => tally.skip("e2e mysql", &why),
+            None => tally.step("e2e mysql", || e2e_mysql::run(&e2e_mysql::Args { statements: 20_000, podtap: None })),
         }
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {

@@ -1,0 +1,17 @@
+DROP TABLE IF EXISTS items;
+CREATE TABLE items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(200), price DECIMAL(10,2));
+INSERT INTO items (name, price) VALUES ('hidden one', 1.5), ('hidden two', 2.5), ('hidden three', NULL);
+SELECT * FROM items WHERE name LIKE 'hidden%' ORDER BY id;
+UPDATE items SET price = price + 1 WHERE id IN (1, 2, 3);
+SELECT REPEAT('hidden ', 2000) FROM items;
+SELECT id FROM items WHERE 1 = 0;
+INSERT INTO items (id, name) VALUES (1, 'hidden');
+SELECT * FROM nowhere WHERE a = 'hidden';
+USE mysql;
+SELECT COUNT(*) FROM shop.items;
+USE shop;
+BEGIN;
+DELETE FROM items WHERE id = 2;
+ROLLBACK;
+SELECT /* traceparent='00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' */ id FROM items LIMIT 1;
+SELEC 'hidden';

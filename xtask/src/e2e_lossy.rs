@@ -1,0 +1,130 @@
+//! What becomes of exchanges when packets are lost: nothing may be paired wrongly, the rest is reported, losses show.
+//!
+//! Takes a capture without losses and the events of it, leaves out one packet in a hundred, replays that and compares.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{process, release};
+
+/// One packet in so many is left out.
+const ONE_IN: u64 = 100;
+
+/// Lengths of a pcap file's header and of a packet's.
+const FILE_HEADER: usize = 24;
+const PACKET_HEADER: usize = 16;
+
+/// Replays the capture with losses; says what came of it.
+pub(crate) fn check(podtap: &Path, capture: &Path, events: &Path) -> Result<String> {
+    let lossy = capture.with_extension("lossy.pcap");
+    let left_out = leave_out(capture, &lossy)?;
+    let lossy_events = lossy.with_extension("jsonl");
+    let mut replay = release::command(podtap);
+    replay.arg("replay").arg(&lossy).args(["--output", "json", "--output-file"]).arg(&lossy_events);
+    process::output(&mut replay)?;
+    let said = compare(BufReader::new(File::open(events)?), BufReader::new(File::open(&lossy_events)?))?;
+    fs::remove_file(&lossy)?;
+    Ok(format!("{left_out} packets left out; {said}"))
+}
+
+/// Copies a pcap file (as tcpdump writes it, in this machine's byte order) but for one packet in [`ONE_IN`]; their number.
+fn leave_out(from: &Path, to: &Path) -> Result<u64> {
+    let mut reader = BufReader::new(File::open(from)?);
+    let mut writer = BufWriter::new(File::create(to)?);
+    let mut header = [0; FILE_HEADER];
+    reader.read_exact(&mut header)?;
+    writer.write_all(&header)?;
+    let (mut left_out, mut random) = (0, 1_u64);
+    let mut header = [0; PACKET_HEADER];
+    while reader.read_exact(&mut header).is_ok() {
+        let length = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+        let mut packet = vec![0; length as usize];
+        reader.read_exact(&mut packet)?;
+        // Knuth's constants; the upper bits are the random ones. The same packets in every run.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if (random >> 33) % ONE_IN == 0 {
+            left_out += 1;
+            continue;
+        }
+        writer.write_all(&header)?;
+        writer.write_all(&packet)?;
+    }
+    writer.flush()?;
+    Ok(left_out)
+}
+
+/// An exchange without losses, by the client's port and the time of its request.
+type Known = HashMap<(u64, String), (String, String)>;
+
+/// What names an exchange, and what must be the same where nothing of it was lost: request, then response.
+fn parts(event: &Value) -> Option<((u64, String), (String, String))> {
+    let key = (event["client"]["port"].as_u64()?, event["time"].as_str()?.to_owned());
+    let attributes = &event["attributes"];
+    let request = format!("{} {} {}", event["operation"], event["target"], event["client"]["bytes"]);
+    let response = format!(
+        "{} {} {} rows {} affected {}",
+        event["outcome"],
+        event["duration"],
+        event["server"]["bytes"],
+        attributes["db.response.returned_rows"],
+        attributes["mysql.affected_rows"]
+    );
+    Some((key, (request, response)))
+}
+
+fn compare(complete: impl BufRead, lossy: impl BufRead) -> Result<String> {
+    let mut known = Known::new();
+    for line in complete.lines() {
+        known.extend(parts(&serde_json::from_str(&line?)?));
+    }
+    let (mut whole, mut damaged) = (0_u64, 0_u64);
+    for line in lossy.lines() {
+        let line = line?;
+        let event: Value = serde_json::from_str(&line)?;
+        let paired = matches!(event["outcome"].as_str(), Some("ok" | "error"));
+        if !paired || event.get("loss").is_some() {
+            damaged += 1;
+            continue;
+        }
+        let (key, found) = parts(&event).with_context(|| format!("not an exchange: {line}"))?;
+        let expected = known.get(&key).with_context(|| format!("no request was sent then: {line}"))?;
+        // The statement is unknown where its PREPARE was lost.
+        let same_request = found.0 == expected.0 || event["operation"] == "EXECUTE" || event["operation"] == "RESET";
+        ensure!(same_request && found.1 == expected.1, "paired wrongly, {expected:?} without losses: {line}");
+        whole += 1;
+    }
+    let total = known.len() as u64;
+    ensure!(whole * 100 >= total * 90, "only {whole} of {total} exchanges are whole");
+    Ok(format!("of {total} exchanges {whole} are whole and the same, {damaged} say that something is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare;
+
+    fn event(time: &str, bytes: u64, outcome: &str) -> String {
+        format!(
+            r#"{{"time":"{time}","client":{{"port":1,"bytes":9}},"server":{{"bytes":{bytes}}},"operation":"SELECT",
+            "outcome":"{outcome}","duration":5,"attributes":{{}}}}"#
+        )
+        .replace('\n', "")
+    }
+
+    #[test]
+    fn a_wrong_pair_is_an_error_and_a_damaged_exchange_is_not() {
+        let complete: Vec<_> = (0..10).map(|n| event(&n.to_string(), n, "ok")).collect();
+        let check = |changed: String| {
+            let mut lossy = complete.clone();
+            lossy[3] = changed;
+            compare(complete.join("\n").as_bytes(), lossy.join("\n").as_bytes())
+        };
+        assert!(check(event("3", 0, "no_response")).unwrap().contains("10 exchanges 9 are whole"));
+        assert!(check(event("3", 4, "ok")).unwrap_err().to_string().contains("paired wrongly"));
+        assert!(check(event("33", 3, "ok")).unwrap_err().to_string().contains("no request was sent then"));
+    }
+}
