@@ -27,7 +27,6 @@ const TEMPLATE: &[(&str, &[u8])] = embedded!("sdk/template":
     "Cargo.toml",
     "README.md",
     "src/lib.rs",
-    "src/packed.rs",
     "tests/decoder.rs",
     "tests/captures/first.pcap",
     "tests/captures/first.jsonl",
