@@ -172,7 +172,8 @@ fn describe_tunnel(exchange: &mut Exchange<State>, status: u16, head: &Head<'_>)
     if status != 101 {
         return exchange.set(NEXT_PROTOCOL, "tunnel");
     }
-    if !exchange.state.upgrade {
+    // Of a request that was not captured nobody knows what it asked.
+    if !exchange.state.upgrade && exchange.has(METHOD) {
         exchange.state.anomalies.note(Anomaly::UnaskedUpgrade);
     }
     let named = head.upgrade.unwrap_or_default().split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();

@@ -198,6 +198,8 @@ fn what_a_connection_goes_on_with_is_named() {
     let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n\x01\x02";
     check(turns(&[(&get("Upgrade: websocket\r\n"), switched)]), next, &["ok GET / | websocket | -"]);
     check(turns(&[(&get(""), switched)]), next, &["ok GET / | websocket | unasked_upgrade"]);
+    let alone = Conversation::new().server(switched).close();
+    check(alone, next, &["unmatched | websocket | -"]);
     let h2c = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n";
     check(turns(&[(&get("Upgrade: h2c, x\r\n"), h2c)]), next, &["ok GET / | h2c | -"]);
     let connect = "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n";

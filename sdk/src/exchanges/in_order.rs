@@ -113,9 +113,10 @@ impl<T: Default> Pairing<T> {
         }
     }
 
-    /// The server's stream broke. Nothing is being answered any more.
+    /// The server's stream broke. Nothing is being answered any more. After requests were lost, too, this is no turn: what
+    /// comes next may have been asked before as well as behind what is missing.
     fn lose_responses(&mut self) {
-        self.turn = true;
+        self.turn |= !matches!(self.order, Order::RequestsLost | Order::Lost(None));
         let waiting = self.waiting.len() + self.forgotten;
         self.order = match self.order {
             Order::Known | Order::OneWaits if waiting == 0 => Order::Known,
