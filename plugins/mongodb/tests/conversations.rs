@@ -350,7 +350,10 @@ fn a_legacy_exhaust_query_is_one_exchange() {
     check(&conversation, &[&["ok find d.c ", "response 2..4 ", "returned_rows=4 mongodb.replies=3"]]);
 }
 
-fn compressors() -> [(u8, &'static str, fn(&[u8]) -> Vec<u8>); 4] {
+/// Id, name, and how it compresses.
+type Compressor = (u8, &'static str, fn(&[u8]) -> Vec<u8>);
+
+fn compressors() -> [Compressor; 4] {
     [
         (0, "noop", |bytes| bytes.to_vec()),
         (1, "snappy", |bytes| snap::raw::Encoder::new().compress_vec(bytes).expect("compresses")),
