@@ -1,8 +1,8 @@
 """A proxy that speaks OP_COMPRESSED to the driver and plain OP_MSG to a server that does not know compression.
 
-    mongodb_proxy.py PORT SERVER_PORT
+    mongodb_proxy.py PORT SERVER_PORT COMPRESSOR
 
-Offers every compressor in the answer to the handshake, and answers what came compressed with the same compressor.
+Offers the compressor in the answer to the handshake, and answers what came compressed with the same compressor.
 """
 
 import socket
@@ -19,7 +19,7 @@ try:
 except ImportError:
     from backports import zstd
 
-PORT, SERVER_PORT = int(sys.argv[1]), int(sys.argv[2])
+PORT, SERVER_PORT, COMPRESSOR = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 OP_COMPRESSED = 2012
 OP_MSG, OP_REPLY = 2013, 1
 COMPRESS = {0: bytes, 1: snappy.compress, 2: zlib.compress, 3: zstd.compress}
@@ -47,12 +47,12 @@ def pack(request_id, response_to, opcode, body):
 
 
 def offer(opcode, body):
-    """Adds the compressors to the answer to a handshake."""
+    """Adds the compressor to the answer to a handshake."""
     at = 5 if opcode == OP_MSG else 20
     document = bson.decode(body[at:])
     if "maxWireVersion" not in document:
         return body
-    document["compression"] = ["snappy", "zlib", "zstd"]
+    document["compression"] = [COMPRESSOR]
     return body[:at] + bson.encode(document)
 
 

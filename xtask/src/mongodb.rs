@@ -43,18 +43,23 @@ pub(crate) fn tour(packages: &Path, capture: &Path, documents: usize, compressor
     let folder = capture.parent().context("a capture is in a folder")?;
     fs::create_dir_all(folder)?;
     let scripts = workspace::root().join("xtask/captures");
-    let (server_port, proxy_port) = (process::free_port()?, process::free_port()?);
+    let server_port = process::free_port()?;
     let mut server = Command::new(packages.join("bin/nx-27017"));
     server.args(["--data-dir", "memory", "-p", &server_port.to_string(), "--log-file"]).arg(folder.join("nx.log"));
     server.arg("--pid-file").arg(folder.join("nx.pid"));
     let mut server = Running::start(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
     server.wait_until(Duration::from_secs(60), || process::listens(server_port))?;
     let python = packages.join("bin/python");
-    let mut proxy = Command::new(&python);
-    proxy.arg(scripts.join("mongodb_proxy.py")).args([proxy_port, server_port].map(|port| port.to_string()));
-    let mut proxy = Running::start(proxy.stdin(Stdio::null()))?;
-    proxy.wait_until(Duration::from_secs(60), || process::listens(proxy_port))?;
-    let port = if compressor.is_some() { proxy_port } else { server_port };
+    let (mut port, mut _proxy) = (server_port, None);
+    if let Some(compressor) = compressor {
+        port = process::free_port()?;
+        let mut proxy = Command::new(&python);
+        proxy.arg(scripts.join("mongodb_proxy.py")).args([port, server_port].map(|port| port.to_string()));
+        let mut proxy = Running::start(proxy.arg(compressor).stdin(Stdio::null()))?;
+        proxy.wait_until(Duration::from_secs(60), || process::listens(port))?;
+        // Runs for as long as the tour does.
+        _proxy = Some(proxy);
+    }
 
     let tcpdump = Tcpdump::start(capture, &format!("tcp port {port}"))?;
     let mut driver = Command::new(&python);

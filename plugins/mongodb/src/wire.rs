@@ -124,8 +124,8 @@ pub(crate) fn probe(from_server: bool, bytes: &[u8]) -> Verdict {
     let body = bytes.get(HEADER..).unwrap_or_default();
     let room = header.length as usize - HEADER;
     let body = body.get(..room).unwrap_or(body);
-    // A request answers nothing ("responseTo"), and what a server sends answers something.
-    if !from_server && header.response_to != 0 && header.opcode != Opcode::Compressed {
+    // A request answers nothing ("responseTo"): 0, or -1 by old shells.
+    if !from_server && !matches!(header.response_to, 0 | u32::MAX) {
         return Verdict::No;
     }
     let fits = match header.opcode {
@@ -209,6 +209,14 @@ mod tests {
             let expected = if length < 26 { Verdict::NeedMore } else { Verdict::Yes };
             assert_eq!(probe(false, &PING[..length]), expected, "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_query_of_an_old_shell_answers_minus_one() {
+        let query = b"\x27\0\0\0\x0a\0\0\0\xff\xff\xff\xff\xd4\x07\0\0\0\0\0\0ab.c\0\0\0\0\0\x01\0\0\0\x05\0\0\0\0";
+        assert_eq!(probe(false, query), Verdict::Yes);
+        let other = [&query[..8], &[7, 0, 0, 0], &query[12..]].concat();
+        assert_eq!(probe(false, &other), Verdict::No);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod support;
 
 use podtap_mongodb::Mongodb;
 use podtap_sdk::testing::Conversation;
+use podtap_sdk::{Batch, Instance, OpenedConnection};
 use support::{Bson, answer, ask, compressed, message, msg, sequence};
 
 /// The exchanges as lines, without what is in every one.
@@ -207,6 +208,34 @@ fn handshakes_authentication_and_pings_are_left_out_but_what_the_client_says_of_
 }
 
 #[test]
+fn monitoring_is_reported_on_request() {
+    let ping = [ask(1, &doc! { "ping" => 1, "$db" => "admin" }), ask(2, &doc! { "count" => "c" })].concat();
+    let answers = [answer(1, &ok()), answer(2, &ok())].concat();
+    for (config, expected) in [("{}", 1), (r#"{"report_monitoring": true}"#, 2)] {
+        let mut instance = Instance::<Mongodb>::new(config).expect("the configuration is right");
+        let output = instance.feed(Batch {
+            opened: vec![OpenedConnection {
+                id: 0,
+                client_address: "192.0.2.1".into(),
+                client_port: 1,
+                server_address: "192.0.2.2".into(),
+                server_port: 27017,
+                midstream: false,
+            }],
+            connections: vec![0, 0],
+            // Data of the client, then of the server.
+            kinds: vec![0, 128],
+            times: vec![1, 2],
+            positions: vec![0, 0],
+            lengths: vec![ping.len() as u32, answers.len() as u32],
+            data: [&ping[..], &answers].concat(),
+        });
+        assert_eq!(output.exchange_connections.len(), expected, "{config}");
+        assert_eq!(output.undecoded_bytes, 0, "{config}");
+    }
+}
+
+#[test]
 fn what_nobody_answers_is_over_at_once() {
     let insert =
         doc! { "insert" => "c", "documents" => vec![doc! {}], "writeConcern" => doc! { "w" => 0 }, "$db" => "d" };
@@ -350,7 +379,10 @@ fn a_legacy_exhaust_query_is_one_exchange() {
     check(&conversation, &[&["ok find d.c ", "response 2..4 ", "returned_rows=4 mongodb.replies=3"]]);
 }
 
-fn compressors() -> [(u8, &'static str, fn(&[u8]) -> Vec<u8>); 4] {
+/// Id, name, and how it compresses.
+type Compressor = (u8, &'static str, fn(&[u8]) -> Vec<u8>);
+
+fn compressors() -> [Compressor; 4] {
     [
         (0, "noop", |bytes| bytes.to_vec()),
         (1, "snappy", |bytes| snap::raw::Encoder::new().compress_vec(bytes).expect("compresses")),

@@ -265,7 +265,8 @@ fn a_message_of_48_mb_costs_less_than_a_mebibyte() {
         2,
         &doc! { "insert" => "c", "documents" => vec![doc! { "t" => "x".repeat(2_000_000).as_str() }], "$db" => "d" },
     );
-    let packers: [(u8, fn(&[u8]) -> Vec<u8>); 3] = [
+    type Pack = fn(&[u8]) -> Vec<u8>;
+    let packers: [(u8, Pack); 3] = [
         (1, |bytes| snap::raw::Encoder::new().compress_vec(bytes).expect("compresses")),
         (2, |bytes| miniz_oxide::deflate::compress_to_vec_zlib(bytes, 6)),
         (3, |bytes| ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)),
