@@ -64,7 +64,7 @@ fn every_path_of_a_login() {
         .server(ok(6));
     check(&full, &["ok LOGIN  request 2..2 (100 bytes) response 3..7"]);
     let switched =
-        hello().server(packet(2, b"\xfemysql_native_password\012345678901234567890\0")).client(packet(3, [0x11; 20]));
+        hello().server(packet(2, b"\xfemysql_native_password\x0012345678901234567890\0")).client(packet(3, [0x11; 20]));
     let line = switched.clone().server(ok(4)).exchanges::<MySql>().remove(0);
     assert!(line.ends_with("mysql.auth_plugin=mysql_native_password"), "{line}");
     let refused = switched.server(packet(4, error_payload(1045, "28000", "Access denied for user 'app'@'192.0.2.1'")));
@@ -241,7 +241,7 @@ fn every_other_command() {
         .client(command(0x1f, ""))
         .server(ok(1))
         .client(command(0x11, b"root\0\0fourth\0\x2d\0mysql_native_password\0"))
-        .server(packet(1, b"\xfemysql_native_password\012345678901234567890\0"))
+        .server(packet(1, b"\xfemysql_native_password\x0012345678901234567890\0"))
         .client(packet(2, [3; 20]))
         .server(ok(3))
         .client(command(0x0c, [1, 0, 0, 0]))
