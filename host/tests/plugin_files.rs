@@ -181,6 +181,15 @@ fn a_name_that_does_not_fit_the_content_is_named() {
 }
 
 /// The digests of the decoder beside podtap and of the one that tests load.
+/// Pins of the decoders beside podtap, as a map in YAML has them.
+fn stock_pins() -> String {
+    let files = fs::read_dir(support::plugins("plugins")).unwrap().map(|entry| entry.unwrap());
+    let pin = |file: fs::DirEntry| {
+        format!("{}: '{}', ", file.file_name().to_string_lossy(), Digest::of(&fs::read(file.path()).unwrap()))
+    };
+    files.map(pin).collect()
+}
+
 fn digests() -> [Digest; 2] {
     let http = fs::read(support::plugins("plugins").join("http.wasm")).unwrap();
     [Digest::of(&http), Digest::of(&component())]
@@ -188,9 +197,9 @@ fn digests() -> [Digest; 2] {
 
 #[test]
 fn what_is_pinned_is_used() {
-    let [http, misbehave] = digests();
-    let settings =
-        format!("plugins: {{require_pins: true, pins: {{http.wasm: '{http}', a.wasm: 'sha256:{misbehave}'}}}}");
+    let [_, misbehave] = digests();
+    let stock = stock_pins();
+    let settings = format!("plugins: {{require_pins: true, pins: {{{stock}a.wasm: 'sha256:{misbehave}'}}}}");
     for (name, bytes) in [("a.wasm", component()), ("a.wasm.gz", gzip(&component())), ("b.wasm", component())] {
         let run = Place::new(&[(name, &bytes)]).replay(&settings);
         assert_eq!((run.code, run.exchanges().len()), (Some(0), 2), "{name}: {}", run.stderr);
@@ -209,8 +218,8 @@ fn another_component_than_the_pinned_one_is_refused() {
 
 #[test]
 fn without_its_pin_a_component_is_not_looked_into_where_pins_are_required() {
-    let [http, misbehave] = digests();
-    let settings = format!("plugins: {{require_pins: true, pins: {{http.wasm: '{http}'}}}}");
+    let [_, misbehave] = digests();
+    let settings = format!("plugins: {{require_pins: true, pins: {{{}}}}}", stock_pins());
     let said = "is not pinned, and plugins.require_pins is set: if you trust it, add to plugins.pins `a.wasm: ";
     check("a.wasm", &component(), &settings, &[&format!("{said}{misbehave}`")]);
     check("a.wasm.gz", &gzip(&component()), &settings, &[&format!("{said}{misbehave}`")]);

@@ -123,7 +123,7 @@ pub(crate) async fn commands(client: &mut Stream, session: &Shared, exchanges: &
     }
 }
 
-pub(crate) async fn resync(client: &mut Stream, session: &Shared, exchanges: &Exchanges<Asked>) {
+async fn resync(client: &mut Stream, session: &Shared, exchanges: &Exchanges<Asked>) {
     {
         let mut session = session.borrow_mut();
         if session.phase == Phase::Infile {
@@ -132,6 +132,12 @@ pub(crate) async fn resync(client: &mut Stream, session: &Shared, exchanges: &Ex
         session.sequence = None;
     }
     exchanges.resync_requests(client, find).await;
+}
+
+/// As [`resync`], where a connection is seen from its middle: nothing that was seen is lost.
+pub(crate) async fn begin_midstream(client: &mut Stream, session: &Shared) {
+    session.borrow_mut().sequence = None;
+    client.resync(find).await;
 }
 
 /// What a packet of the client's was.

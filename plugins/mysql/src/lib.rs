@@ -63,7 +63,7 @@ impl Decoder for MySql {
         let commands = async move {
             let (session, exchanges) = of_client;
             if midstream {
-                command::resync(&mut client, &session, &exchanges).await;
+                command::begin_midstream(&mut client, &session).await;
             }
             if command::commands(&mut client, &session, &exchanges).await.is_err() {
                 return Err(Break::End);

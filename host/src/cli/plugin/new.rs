@@ -145,10 +145,14 @@ mod tests {
 
     #[test]
     fn the_sdk_goes_along_whole() {
-        let mut on_disk: Vec<_> = fs::read_dir(root().join("sdk/src"))
-            .unwrap()
-            .map(|entry| format!("src/{}", entry.unwrap().file_name().to_string_lossy()))
-            .collect();
+        let (mut on_disk, mut folders) = (Vec::new(), vec!["src".to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(root().join("sdk").join(&folder)).unwrap() {
+                let entry = entry.unwrap();
+                let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+                if entry.path().is_dir() { folders.push(path) } else { on_disk.push(path) }
+            }
+        }
         on_disk.sort();
         let embedded: Vec<_> = SDK.iter().map(|(path, _)| *path).filter(|path| path.starts_with("src/")).collect();
         assert_eq!(embedded, on_disk, "add to SDK in host/src/cli/plugin/new.rs what is new in sdk/src");
