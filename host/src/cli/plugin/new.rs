@@ -26,6 +26,7 @@ macro_rules! embedded {
 const TEMPLATE: &[(&str, &[u8])] = embedded!("sdk/template":
     "Cargo.toml",
     "README.md",
+    "rustfmt.toml",
     "src/lib.rs",
     "tests/decoder.rs",
     "tests/captures/first.pcap",
