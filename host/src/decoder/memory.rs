@@ -67,3 +67,22 @@ impl ResourceLimiter for Memory {
         self.limits.memories()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::StoreLimitsBuilder;
+
+    use super::*;
+
+    #[test]
+    fn all_memories_of_an_instance_together_have_one_bound() {
+        let mut memory = Memory::new(StoreLimitsBuilder::new().memory_size(100).build());
+        assert!(memory.memory_growing(0, 40, None).unwrap());
+        assert!(memory.memory_growing(0, 50, None).unwrap());
+        assert!(!memory.memory_growing(40, 60, None).unwrap());
+        assert!(memory.memory_growing(40, 50, None).unwrap());
+        assert_eq!(memory.bytes(), 100);
+        // One's own maximum is no bound of the others.
+        assert!(!memory.memory_growing(50, 51, Some(50)).unwrap());
+    }
+}
