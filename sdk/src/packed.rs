@@ -132,7 +132,7 @@ impl Stream {
         let unpacked = Unpacked { wire: Rc::clone(&wire), inner: Rc::clone(&inner), given: Rc::clone(&given) };
         let mut unpack = pin!(unpack(Stream::of(Rc::clone(&self.inbox)), unpacked));
         let mut read = pin!(read(Stream { inbox: Rc::clone(&inner), wire: Some(Rc::clone(&wire)) }));
-        let mut counted = self.inbox.borrow().here().0;
+        let mut counted = self.inbox.borrow().read_bytes();
         poll_fn(|context| {
             loop {
                 let over = unpack.as_mut().poll(context).is_ready();
@@ -150,9 +150,9 @@ impl Stream {
                 let mut output = output.borrow_mut();
                 let undecoded = std::mem::take(&mut output.undecoded_bytes);
                 (output.demand_connections, output.demand_kinds, output.demand_positions) = Default::default();
-                let position = self.inbox.borrow().here().0;
-                let bytes = position.saturating_sub(counted);
-                counted = position;
+                let read = self.inbox.borrow().read_bytes();
+                let bytes = read.saturating_sub(counted);
+                counted = read;
                 if undecoded > 0 && length > 0 {
                     self.inbox.borrow_mut().count_undecoded(bytes.saturating_mul(undecoded.min(length)) / length);
                 }

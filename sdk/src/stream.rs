@@ -100,6 +100,8 @@ pub(crate) struct Inbox {
     position: u64,
     /// Data may be left out up to here: podtap was asked to.
     skip_to: u64,
+    /// Bytes that have come, so without those in gaps and those left out.
+    come: u64,
     interrupt: Option<Interrupt>,
     message_position: u64,
     message: Span,
@@ -122,6 +124,7 @@ impl Inbox {
             started: false,
             position: 0,
             skip_to: 0,
+            come: 0,
             interrupt: None,
             message_position: 0,
             message: Span::default(),
@@ -137,6 +140,7 @@ impl Inbox {
         }
         self.batch = Some(Rc::clone(batch));
         (self.start, self.end) = (start, end);
+        self.come += (end - start) as u64;
         self.time_ns = time_ns;
     }
 
@@ -192,6 +196,11 @@ impl Inbox {
     /// Time of the chunk being read, or of what came last.
     pub(crate) fn time_ns(&self) -> u64 {
         self.time_ns
+    }
+
+    /// Of the bytes that have come, those that were read or given up.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.come - (self.chunk().len() + self.carry.len()) as u64
     }
 
     /// Position and time of what is read next.
