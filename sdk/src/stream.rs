@@ -102,6 +102,8 @@ pub(crate) struct Inbox {
     skip_to: u64,
     /// Bytes that have come, so without those in gaps and those left out.
     come: u64,
+    /// Of these, those that were given up.
+    given_up: u64,
     interrupt: Option<Interrupt>,
     message_position: u64,
     message: Span,
@@ -125,6 +127,7 @@ impl Inbox {
             position: 0,
             skip_to: 0,
             come: 0,
+            given_up: 0,
             interrupt: None,
             message_position: 0,
             message: Span::default(),
@@ -185,6 +188,7 @@ impl Inbox {
 
     fn give_up(&mut self, bytes: u64) {
         self.count_undecoded(bytes);
+        self.given_up += bytes;
         self.position += bytes;
     }
 
@@ -198,9 +202,9 @@ impl Inbox {
         self.time_ns
     }
 
-    /// Of the bytes that have come, those that were read or given up.
+    /// Of the bytes that have come, those that were read and not given up.
     pub(crate) fn read_bytes(&self) -> u64 {
-        self.come - (self.chunk().len() + self.carry.len()) as u64
+        self.come.saturating_sub((self.chunk().len() + self.carry.len()) as u64 + self.given_up)
     }
 
     /// Position and time of what is read next.
