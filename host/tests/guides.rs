@@ -14,8 +14,8 @@ use podtap_toolchain::{TARGET, Toolchain};
 /// In the order in which they build on each other.
 const GUIDES: [&str; 3] = ["your-first-decoder.md", "testing.md", "how-a-decoder-is-called.md"];
 
-/// Whose commands `cargo xtask examples` runs.
-const ELSEWHERE: [&str; 1] = ["other-languages.md"];
+/// Whose commands `cargo xtask examples` runs, and what other tests write.
+const ELSEWHERE: [&str; 2] = ["other-languages.md", "the-sdk.md"];
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/authors")

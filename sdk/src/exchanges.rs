@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use crate::bindings::podtap::decoder::types::Output;
 use crate::fields::{Field, Settable};
-use crate::stream::{Inbox, Span};
+use crate::stream::{Break, Inbox, Span, Stream};
 
 /// Requests of one connection that may wait for their responses; with one more, the oldest is given up.
 pub const MAX_WAITING: usize = 256;
@@ -220,4 +220,24 @@ impl<T: Default> Report<T> {
 pub(crate) trait Close {
     /// Reports every exchange that is still open.
     fn close(&self, reset: bool, server: &Inbox);
+}
+
+/// Messages of a side, one after another until it ends; where its stream breaks, `resync` finds the next one.
+async fn messages<F: Fn(&[u8]) -> Option<usize>>(
+    mut stream: Stream,
+    midstream: bool,
+    find: F,
+    mut read: impl AsyncFnMut(&mut Stream) -> Result<(), Break>,
+    resync: impl AsyncFn(&mut Stream, &F),
+) -> Result<(), Break> {
+    if midstream {
+        stream.look_for(&find).await;
+    }
+    loop {
+        match read(&mut stream).await {
+            Ok(()) => {}
+            Err(Break::End) => return Err(Break::End),
+            Err(Break::Gap | Break::Malformed) => resync(&mut stream, &find).await,
+        }
+    }
 }

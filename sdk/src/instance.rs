@@ -62,6 +62,17 @@ pub trait Decoder: Sized + 'static {
     fn connect(&self, connection: &mut Connection) -> Tasks;
 }
 
+/// For [`Decoder::configure`] of a decoder that has nothing to configure.
+///
+/// # Errors
+/// There is a configuration.
+pub fn unconfigured<D: Decoder>(decoder: D, config: &str) -> Result<D, String> {
+    match config {
+        "{}" => Ok(decoder),
+        _ => Err(format!("{} takes no configuration: remove its section", D::DESCRIPTOR.name)),
+    }
+}
+
 type Task = Pin<Box<dyn Future<Output = Result<(), Break>>>>;
 
 /// The tasks of a connection, one for each side. What a task returns is of no consequence: it is done.

@@ -26,8 +26,8 @@
 //!         status: None,
 //!     };
 //!
-//!     fn configure(_config: &str) -> Result<Echo, String> {
-//!         Ok(Echo)
+//!     fn configure(config: &str) -> Result<Echo, String> {
+//!         podtap_sdk::unconfigured(Echo, config)
 //!     }
 //!
 //!     fn probe(&self, _from_server: bool, head: &[u8]) -> Verdict {
@@ -36,31 +36,36 @@
 //!
 //!     fn connect(&self, connection: &mut Connection) -> Tasks {
 //!         let exchanges = connection.exchanges();
-//!         Tasks::new(requests(connection.client(), exchanges.clone()), responses(connection.server(), exchanges))
+//!         Tasks::new(
+//!             exchanges.requests(connection, find_line, request),
+//!             exchanges.responses(connection, find_line, response),
+//!         )
 //!     }
 //! }
 //!
-//! async fn requests(mut client: Stream, exchanges: Exchanges<()>) -> Result<(), Break> {
-//!     loop {
-//!         client.message().await?;
-//!         client
-//!             .until(b"\n", 1024, |line| {
-//!                 exchanges.request(|exchange| {
-//!                     exchange.describe(b"echo", b"", b"");
-//!                     exchange.set(WORD, line);
-//!                 })
-//!             })
-//!             .await?;
-//!         exchanges.request_end(&client, |_| ());
-//!     }
+//! async fn request(client: &mut Stream, exchanges: &Exchanges<()>) -> Result<(), Break> {
+//!     client.message().await?;
+//!     let read = |line: &[u8]| {
+//!         exchanges.request(|exchange| {
+//!             exchange.describe(b"echo", b"", b"");
+//!             exchange.set(WORD, line);
+//!         });
+//!     };
+//!     client.until(b"\n", 1024, read).await?;
+//!     exchanges.request_end(client, |_| ());
+//!     Ok(())
 //! }
 //!
-//! async fn responses(mut server: Stream, exchanges: Exchanges<()>) -> Result<(), Break> {
-//!     loop {
-//!         server.message().await?;
-//!         server.until(b"\n", 1024, |_| ()).await?;
-//!         exchanges.finish(&server, Outcome::Ok);
-//!     }
+//! async fn response(server: &mut Stream, exchanges: &Exchanges<()>) -> Result<(), Break> {
+//!     server.message().await?;
+//!     server.until(b"\n", 1024, |_| ()).await?;
+//!     exchanges.finish(server, Outcome::Ok);
+//!     Ok(())
+//! }
+//!
+//! /// After a loss: what follows the first line's end.
+//! fn find_line(bytes: &[u8]) -> Option<usize> {
+//!     bytes.iter().position(|&byte| byte == b'\n').map(|end| end + 1)
 //! }
 //!
 //! podtap_sdk::export!(Echo);
@@ -73,6 +78,7 @@
 
 #[doc(hidden)]
 pub mod bindings;
+mod delimiter;
 mod exchanges;
 mod fields;
 mod instance;
@@ -83,15 +89,16 @@ pub mod testing;
 pub use bindings::exports::podtap::decoder::decoder::Verdict;
 pub use bindings::podtap::decoder::host::Level;
 pub use bindings::podtap::decoder::types::{Batch, OpenedConnection, Output};
+pub use delimiter::Delimiter;
 pub use exchanges::by_id::ExchangesById;
 pub use exchanges::in_order::Exchanges;
 pub use exchanges::{Exchange, MAX_WAITING, Outcome};
 pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Settable, Text, Uint};
 #[doc(hidden)]
 pub use instance::Guest;
-pub use instance::{Connection, Decoder, Descriptor, Instance, Tasks};
+pub use instance::{Connection, Decoder, Descriptor, Instance, Tasks, unconfigured};
 pub use packed::Unpacked;
-pub use stream::{Break, Delimiter, Stream};
+pub use stream::{Break, Losses, Stream};
 
 /// A line for podtap's log, rate-limited there. Never put payload in it. Outside the sandbox it goes to standard error.
 pub fn log(level: Level, message: &str) {

@@ -91,7 +91,7 @@ impl Unpacked {
         let gap = packed.gap();
         self.lost(gap);
         self.gap(None).await;
-        let lost = packed.resync(find).await;
+        let lost = packed.look_for(&find).await;
         self.lost(lost.saturating_sub(gap));
     }
 

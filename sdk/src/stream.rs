@@ -3,12 +3,13 @@
 //! Every read either consumes what it returns, or says why it cannot ([`Break`]). A read that fails for length has
 //! consumed what it looked at, so that a loop of read and [`Stream::resync`] always moves on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::bindings::podtap::decoder::types::Output;
+use crate::delimiter::Delimiter;
 use crate::packed::Wire;
 
 /// Bit of entry and demand kinds: of the server's side.
@@ -29,38 +30,6 @@ pub enum Break {
     End,
     /// The end of what was looked for did not come within the limit, or what came made no sense to the caller.
     Malformed,
-}
-
-/// Finds the end of a piece of the stream.
-///
-/// ```
-/// # use podtap_sdk::{Break, Stream};
-/// /// Up to the second `;`.
-/// async fn pair(client: &mut Stream) -> Result<Vec<u8>, Break> {
-///     let second = |bytes: &[u8], _scanned: usize| {
-///         let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b';');
-///         ends.nth(1).map(|(at, _)| at + 1)
-///     };
-///     client.until(second, 256, <[u8]>::to_vec).await
-/// }
-/// ```
-pub trait Delimiter {
-    /// The length of the piece that `bytes` begin with, its delimiter included; none if it is not there yet. The first
-    /// `scanned` bytes were given before, without success.
-    fn end(&self, bytes: &[u8], scanned: usize) -> Option<usize>;
-}
-
-impl<const N: usize> Delimiter for &[u8; N] {
-    fn end(&self, bytes: &[u8], scanned: usize) -> Option<usize> {
-        let from = scanned.saturating_sub(N.saturating_sub(1));
-        memchr::memmem::find(bytes.get(from..)?, *self).map(|at| from + at + N)
-    }
-}
-
-impl<F: Fn(&[u8], usize) -> Option<usize>> Delimiter for F {
-    fn end(&self, bytes: &[u8], scanned: usize) -> Option<usize> {
-        self(bytes, scanned)
-    }
 }
 
 /// Time, size and loss of the message being read.
@@ -104,9 +73,13 @@ pub(crate) struct Inbox {
     come: u64,
     /// Of these, those that were given up.
     given_up: u64,
+    /// Bytes in gaps so far.
+    lost: Rc<Cell<u64>>,
     interrupt: Option<Interrupt>,
     message_position: u64,
     message: Span,
+    /// What [`Inbox::read_bytes`] was when the message being read began.
+    message_read: u64,
     /// Another protocol begins here.
     pub(crate) handed_over: bool,
 }
@@ -128,9 +101,11 @@ impl Inbox {
             skip_to: 0,
             come: 0,
             given_up: 0,
+            lost: Rc::default(),
             interrupt: None,
             message_position: 0,
             message: Span::default(),
+            message_read: 0,
             handed_over: false,
         }
     }
@@ -171,6 +146,7 @@ impl Inbox {
             None => 0,
         };
         self.interrupt = Some(Interrupt::Gap(earlier.saturating_add(length)));
+        self.lost.set(self.lost.get().saturating_add(length));
         self.time_ns = time_ns;
     }
 
@@ -236,6 +212,15 @@ impl Inbox {
         self.message = Span { start_ns, ..Span::default() };
     }
 
+    /// What was read of the message being read is of no exchange.
+    fn give_up_message(&mut self) {
+        let bytes = self.read_bytes().saturating_sub(self.message_read);
+        if bytes > 0 {
+            self.count_undecoded(bytes);
+            self.given_up += bytes;
+        }
+    }
+
     pub(crate) fn add_lost(&mut self, bytes: u64) {
         self.message.lost_bytes = self.message.lost_bytes.saturating_add(bytes);
     }
@@ -279,6 +264,8 @@ impl Inbox {
     }
 
     fn message(&mut self) -> Poll<Result<(), Break>> {
+        // Whatever the last one was, it was read to its end.
+        self.message_read = self.read_bytes();
         // What a broken read has left in the carry begins no message.
         let start_ns = match (self.carry.is_empty(), self.chunk().is_empty(), self.interrupted()) {
             (_, true, Some(why)) => return Poll::Ready(Err(why)),
@@ -496,7 +483,6 @@ impl Inbox {
             Some(Interrupt::Gap(length)) => {
                 self.position += length;
                 self.interrupt = None;
-                find(&[]);
                 Poll::Ready(Sought::Passed { lost: length })
             }
             Some(Interrupt::End) => Poll::Ready(Sought::Ended),
@@ -514,6 +500,17 @@ pub(crate) enum Sought {
     Passed { lost: u64 },
     /// The side has ended.
     Ended,
+}
+
+/// What was lost of a side; see [`Stream::losses`].
+#[derive(Clone, Debug, Default)]
+pub struct Losses(Rc<Cell<u64>>);
+
+impl Losses {
+    /// Bytes in gaps so far, from the connection's beginning.
+    pub fn bytes(&self) -> u64 {
+        self.0.get()
+    }
 }
 
 /// One side of a connection. Its methods are the only things a task awaits.
@@ -694,9 +691,8 @@ impl Stream {
         poll_fn(|_| self.inbox.borrow_mut().rest(begin)).await
     }
 
-    /// After a gap or nonsense: gives up bytes until `find` sees a message begin in a segment, at the offset it
-    /// returns. `find` sees a segment at a time, an empty one for each gap; a start that is cut by a segment's end may be
-    /// missed. Gives the number of bytes lost in gaps on the way. Where the side ends first, the next read says so.
+    /// After a gap or nonsense: gives up bytes until `find` sees a message begin. What was read of the last message is
+    /// given up too. Gives the number of bytes lost in gaps on the way. Where the side ends first, the next read says so.
     ///
     /// ```
     /// # use podtap_sdk::{Break, Stream};
@@ -712,8 +708,19 @@ impl Stream {
     /// }
     /// ```
     pub async fn resync(&mut self, find: impl Fn(&[u8]) -> Option<usize>) -> u64 {
+        self.give_up_message();
+        self.look_for(&find).await
+    }
+
+    /// What was read of the message being read is of no exchange: it is undecoded.
+    pub(crate) fn give_up_message(&self) {
+        self.inbox.borrow_mut().give_up_message();
+    }
+
+    /// As [`Stream::resync`], where what was read is of an exchange, or of none that is to be counted.
+    pub(crate) async fn look_for(&mut self, find: &impl Fn(&[u8]) -> Option<usize>) -> u64 {
         let mut lost_bytes = 0;
-        while let Sought::Passed { lost } = self.seek(&find).await {
+        while let Sought::Passed { lost } = self.seek(find).await {
             lost_bytes += lost;
         }
         lost_bytes
@@ -726,6 +733,11 @@ impl Stream {
             (Sought::Passed { .. }, Some(wire)) => Sought::Passed { lost: wire.lost.take() },
             (sought, _) => sought,
         }
+    }
+
+    /// How much of this side is lost, from now on at any time: for what a decoder remembers from one message to others.
+    pub fn losses(&self) -> Losses {
+        Losses(Rc::clone(&self.inbox.borrow().lost))
     }
 
     /// Asks podtap to send no more of this connection, in either direction.

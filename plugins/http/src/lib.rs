@@ -61,10 +61,19 @@ impl Decoder for Http {
         let shared = Shared {
             exchanges: connection.exchanges_completed_by(exchange::complete),
             config: Rc::clone(&self.config),
-            midstream: connection.is_midstream(),
             simple: Rc::default(),
         };
-        Tasks::new(requests(connection.client(), shared.clone()), responses(connection.server(), shared))
+        let (exchanges, of_client) = (shared.exchanges.clone(), shared.clone());
+        let mut first = !connection.is_midstream();
+        let request = async move |client: &mut Stream, _: &_| {
+            let first = std::mem::take(&mut first);
+            request(client, &of_client, first).await
+        };
+        let response = async move |server: &mut Stream, _: &_| response(server, &shared).await;
+        Tasks::new(
+            exchanges.requests(connection, probe::find_request, request),
+            exchanges.responses(connection, probe::find_response, response),
+        )
     }
 }
 
@@ -75,26 +84,8 @@ podtap_sdk::export!(Http);
 struct Shared {
     exchanges: Exchanges<State>,
     config: Rc<Config>,
-    midstream: bool,
     /// The request was one of HTTP/0.9.
     simple: Rc<Cell<bool>>,
-}
-
-async fn requests(mut client: Stream, shared: Shared) -> Result<(), Break> {
-    let mut first = !shared.midstream;
-    if shared.midstream {
-        client.resync(probe::find_request).await;
-    }
-    loop {
-        match request(&mut client, &shared, first).await {
-            Ok(()) => first = false,
-            Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => {
-                first = false;
-                shared.exchanges.resync_requests(&mut client, probe::find_request).await;
-            }
-        }
-    }
 }
 
 /// What a request's head says of what follows.
@@ -155,21 +146,6 @@ async fn request(client: &mut Stream, shared: &Shared, first: bool) -> Result<()
 /// A request of HTTP/0.9 is the first of its connection, or it is none.
 fn simple_request(first: bool, bytes: &[u8]) -> Option<(usize, &[u8])> {
     if first { head::simple_request(bytes) } else { None }
-}
-
-async fn responses(mut server: Stream, shared: Shared) -> Result<(), Break> {
-    if shared.midstream {
-        server.resync(probe::find_response).await;
-    }
-    loop {
-        match response(&mut server, &shared).await {
-            Ok(()) => {}
-            Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => {
-                shared.exchanges.resync_responses(&mut server, probe::find_response).await;
-            }
-        }
-    }
 }
 
 /// How the answer to a request of HTTP/0.9 begins where the server does not speak that.

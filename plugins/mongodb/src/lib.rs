@@ -59,13 +59,14 @@ impl Decoder for Mongodb {
     }
 
     fn connect(&self, connection: &mut Connection) -> Tasks {
-        let shared = Shared {
-            exchanges: connection.exchanges_by_id(),
-            client: Rc::default(),
-            config: self.config,
-            midstream: connection.is_midstream(),
-        };
-        Tasks::new(requests(connection.client(), shared.clone()), responses(connection.server(), shared))
+        let shared = Shared { exchanges: connection.exchanges_by_id(), client: Rc::default(), config: self.config };
+        let (exchanges, of_client) = (shared.exchanges.clone(), shared.clone());
+        let request = async move |client: &mut Stream, _: &_| request(client, &of_client).await;
+        let response = async move |server: &mut Stream, _: &_| response(server, &shared).await;
+        Tasks::new(
+            exchanges.requests(connection, |bytes: &[u8]| wire::find(false, bytes), request),
+            exchanges.responses(connection, |bytes: &[u8]| wire::find(true, bytes), response),
+        )
     }
 }
 
@@ -78,7 +79,6 @@ struct Shared {
     /// What the handshake said.
     client: Rc<RefCell<Client>>,
     config: Config,
-    midstream: bool,
 }
 
 /// A message whose body was read as far as it goes.
@@ -88,20 +88,6 @@ struct Message<L> {
     compressor: Option<Compressor>,
     /// Bytes of the body that mattered were lost.
     broken: bool,
-}
-
-async fn requests(mut client: Stream, shared: Shared) -> Result<(), Break> {
-    let find = |bytes: &[u8]| wire::find(false, bytes);
-    if shared.midstream {
-        client.resync(find).await;
-    }
-    loop {
-        match request(&mut client, &shared).await {
-            Ok(()) => {}
-            Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => shared.exchanges.resync_requests(&mut client, find).await,
-        }
-    }
 }
 
 async fn request(client: &mut Stream, shared: &Shared) -> Result<(), Break> {
@@ -125,20 +111,6 @@ async fn request(client: &mut Stream, shared: &Shared) -> Result<(), Break> {
         shared.exchanges.request_end(client, describe);
     }
     Ok(())
-}
-
-async fn responses(mut server: Stream, shared: Shared) -> Result<(), Break> {
-    let find = |bytes: &[u8]| wire::find(true, bytes);
-    if shared.midstream {
-        server.resync(find).await;
-    }
-    loop {
-        match response(&mut server, &shared).await {
-            Ok(()) => {}
-            Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => shared.exchanges.resync_responses(&mut server, find).await,
-        }
-    }
 }
 
 async fn response(server: &mut Stream, shared: &Shared) -> Result<(), Break> {

@@ -219,7 +219,7 @@ fn login(payload: &[u8], session: &mut Session, exchanges: &Exchanges<Asked>) ->
         }
     });
     session.phase = if response == Response::Tls { Phase::Tls } else { Phase::Login };
-    session.waiting = true;
+    session.wait();
     Sent::Request
 }
 
@@ -258,7 +258,7 @@ fn begin(header: Header, payload: &[u8], session: &mut Session, exchanges: &Exch
     }
     session.refuse();
     session.sequence = None;
-    session.waiting = true;
+    session.wait();
     session.infile_bytes = 0;
     exchanges.request(|exchange| {
         exchange.state.kind = kind;

@@ -36,6 +36,7 @@ pub(crate) async fn responses(
     session: &Shared,
     exchanges: &Exchanges<Asked>,
 ) -> Result<(), Break> {
+    session.borrow_mut().server_losses = server.losses();
     loop {
         match response(server, session, exchanges).await {
             Ok(true) => {}
@@ -51,22 +52,26 @@ pub(crate) async fn resync(server: &mut Stream, session: &Shared, exchanges: &Ex
         // A server says nothing unasked: the response that was awaited has begun in what is lost, and the next one that
         // begins answers a later command. Where that was lost, too, it may not be taken for the one that is known.
         let mut session = session.borrow_mut();
-        (session.answering, session.waiting) = (false, false);
+        (session.answering, session.waiting) = (false, None);
     }
     exchanges.resync_responses(server, |bytes| find(bytes, session)).await;
 }
 
 /// As [`resync`], where a connection is seen from its middle: a command that was seen already waits for what comes first.
 pub(crate) async fn begin_midstream(server: &mut Stream, session: &Shared) {
+    session.borrow_mut().server_losses = server.losses();
     server.resync(|bytes| find(bytes, session)).await;
 }
 
 /// The response that is waited for at a segment's start.
 fn find(bytes: &[u8], session: &Shared) -> Option<usize> {
     let mut session = session.borrow_mut();
-    let fits = session.waiting && plausible(bytes, session.sequence.unwrap_or(1)) == Verdict::Yes;
-    // What is not recognised, or lost, may have been that response.
-    session.waiting = fits;
+    // What is lost, or not recognised, may have been that response.
+    let waits = session.waiting == Some(session.server_losses.bytes());
+    let fits = waits && plausible(bytes, session.sequence.unwrap_or(1)) == Verdict::Yes;
+    if !fits {
+        session.waiting = None;
+    }
     fits.then_some(0)
 }
 
@@ -215,14 +220,14 @@ fn begin(
         if payload.first() != Some(&ERR) {
             return First::Wrong;
         }
-    } else if !session.waiting && header.sequence > 1 {
+    } else if session.waiting.is_none() && header.sequence > 1 {
         // What goes on with a response that is over for us.
         if payload.len() == EOF_LENGTH && payload.first() == Some(&EOF) {
             session.deprecate_eof = Some(false);
         }
         return First::Wrong;
     } else if session.compression.is_none()
-        && session.waiting
+        && session.waiting.is_some()
         && session.sequence.is_some_and(|expected| expected != header.sequence)
     {
         return First::Wrong;
@@ -474,7 +479,7 @@ fn finish(server: &Stream, session: &Shared, exchanges: &Exchanges<Asked>, total
         }
     });
     exchanges.finish(server, outcome);
-    (session.waiting, session.answering, session.infile_bytes) = (false, false, 0);
+    (session.waiting, session.answering, session.infile_bytes) = (None, false, 0);
     session.sequence = None;
 }
 

@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use podtap_sdk::Losses;
+
 use crate::config::Config;
 use crate::sql::{Quoting, Statement};
 
@@ -110,8 +112,10 @@ pub(crate) struct Session {
     pub(crate) infile_bytes: u64,
     /// Where statements without literals are put together.
     pub(crate) scratch: Statement,
-    /// A command waits for its response.
-    pub(crate) waiting: bool,
+    /// What was lost of the server's side, as it is read now.
+    pub(crate) server_losses: Losses,
+    /// A command waits for its response; so many bytes of the server's were lost before.
+    pub(crate) waiting: Option<u64>,
     /// Its response has begun.
     pub(crate) answering: bool,
     /// What is known of end-of-file packets: from capabilities, or from those seen.
@@ -144,12 +148,18 @@ impl Session {
             sequence: None,
             infile_bytes: 0,
             scratch: Statement::default(),
-            waiting: false,
+            server_losses: Losses::default(),
+            waiting: None,
             answering: false,
             deprecate_eof: None,
             statements: VecDeque::new(),
             statement_bytes: 0,
         }
+    }
+
+    /// A command was sent, whose response comes next.
+    pub(crate) fn wait(&mut self) {
+        self.waiting = Some(self.server_losses.bytes());
     }
 
     /// Whether a capability is in effect; `unknown` where the login was not seen.

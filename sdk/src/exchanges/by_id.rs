@@ -13,9 +13,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{Close, Exchange, MAX_WAITING, Outcome, Report, code};
+use super::{Close, Exchange, MAX_WAITING, Outcome, Report, code, messages};
 use crate::bindings::podtap::decoder::types::Output;
-use crate::stream::{Inbox, Span, Stream};
+use crate::instance::Connection;
+use crate::stream::{Break, Inbox, Span, Stream};
 
 #[derive(Debug)]
 struct Waiting<T> {
@@ -194,21 +195,70 @@ impl<T: Default + 'static> ExchangesById<T> {
         }
     }
 
+    /// The task of the client's side: `read` reads one request, again and again until the side ends. Where its stream breaks
+    /// it goes on with the next request, as [`ExchangesById::resync_requests`] does; a connection seen from its middle begins with
+    /// the first that `find` recognises.
+    pub fn requests<F, R>(
+        &self,
+        connection: &Connection,
+        find: F,
+        mut read: R,
+    ) -> impl Future<Output = Result<(), Break>> + use<T, F, R>
+    where
+        F: Fn(&[u8]) -> Option<usize> + 'static,
+        R: AsyncFnMut(&mut Stream, &ExchangesById<T>) -> Result<(), Break> + 'static,
+    {
+        let (exchanges, client) = (self.clone(), connection.client());
+        let midstream = connection.is_midstream();
+        async move {
+            let read = async |client: &mut Stream| read(client, &exchanges).await;
+            let resync = async |client: &mut Stream, find: &F| exchanges.resync_requests_by(client, find).await;
+            messages(client, midstream, find, read, resync).await
+        }
+    }
+
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the client's stream: goes on with the next request, which
     /// `find` recognises as in [`Stream::resync`]. Requests may be missing; what was lost is noted in the next exchange.
     ///
     /// [`Break::Gap`]: crate::Break::Gap
     /// [`Break::Malformed`]: crate::Break::Malformed
     pub async fn resync_requests(&self, client: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        self.resync_requests_by(client, &find).await;
+    }
+
+    async fn resync_requests_by(&self, client: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
         let span = client.span();
-        if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
-            && newest.exchange.request_open
-        {
+        match self.pairing.borrow_mut().waiting.back_mut() {
             // Its end was not seen; its time and size so far are all that is known.
-            newest.exchange.close_request(Span { end_ns: 0, ..span });
+            Some(newest) if newest.exchange.request_open => {
+                newest.exchange.close_request(Span { end_ns: 0, ..span });
+            }
+            _ => client.give_up_message(),
         }
-        let lost = client.resync(find).await;
+        let lost = client.look_for(find).await;
         self.pairing.borrow_mut().report.lost_bytes += lost;
+    }
+
+    /// The task of the server's side: `read` reads one response, again and again until the side ends. Where its stream breaks
+    /// it goes on with the next response, as [`ExchangesById::resync_responses`] does; a connection seen from its middle begins with
+    /// the first that `find` recognises.
+    pub fn responses<F, R>(
+        &self,
+        connection: &Connection,
+        find: F,
+        mut read: R,
+    ) -> impl Future<Output = Result<(), Break>> + use<T, F, R>
+    where
+        F: Fn(&[u8]) -> Option<usize> + 'static,
+        R: AsyncFnMut(&mut Stream, &ExchangesById<T>) -> Result<(), Break> + 'static,
+    {
+        let (exchanges, server) = (self.clone(), connection.server());
+        let midstream = connection.is_midstream();
+        async move {
+            let read = async |server: &mut Stream| read(server, &exchanges).await;
+            let resync = async |server: &mut Stream, find: &F| exchanges.resync_responses_by(server, find).await;
+            messages(server, midstream, find, read, resync).await
+        }
     }
 
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the server's stream: goes on with the next response, which
@@ -218,6 +268,10 @@ impl<T: Default + 'static> ExchangesById<T> {
     /// [`Break::Gap`]: crate::Break::Gap
     /// [`Break::Malformed`]: crate::Break::Malformed
     pub async fn resync_responses(&self, server: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        self.resync_responses_by(server, &find).await;
+    }
+
+    async fn resync_responses_by(&self, server: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
         let gap = server.gap();
         {
             let span = server.span();
@@ -225,14 +279,16 @@ impl<T: Default + 'static> ExchangesById<T> {
             if let Some(mut waiting) = pairing.take_answering() {
                 waiting.exchange.lost_bytes += gap;
                 pairing.give_up(waiting, Some(span), false);
-            } else if let Some(oldest) = pairing.waiting.front_mut() {
-                oldest.exchange.lost_bytes += gap;
             } else {
-                pairing.report.lost_bytes += gap;
+                server.give_up_message();
+                match pairing.waiting.front_mut() {
+                    Some(oldest) => oldest.exchange.lost_bytes += gap,
+                    None => pairing.report.lost_bytes += gap,
+                }
             }
             pairing.waiting.iter_mut().for_each(|waiting| waiting.doubted = true);
         }
-        let lost = server.resync(find).await;
+        let lost = server.look_for(find).await;
         self.pairing.borrow_mut().report.lost_bytes += lost.saturating_sub(gap);
     }
 }

@@ -25,9 +25,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{Close, Exchange, MAX_WAITING, Outcome, Report};
+use super::{Close, Exchange, MAX_WAITING, Outcome, Report, messages};
 use crate::bindings::podtap::decoder::types::Output;
-use crate::stream::{Inbox, Sought, Span, Stream};
+use crate::instance::Connection;
+use crate::stream::{Break, Inbox, Sought, Span, Stream};
 
 /// What is known of the order of requests and responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,26 +295,51 @@ impl<T: Default + 'static> Exchanges<T> {
         pairing.answered(matched);
     }
 
+    /// The task of the client's side: `read` reads one request, again and again until the side ends. Where its stream breaks
+    /// it goes on with the next request, as [`Exchanges::resync_requests`] does; a connection seen from its middle begins with
+    /// the first that `find` recognises.
+    pub fn requests<F, R>(
+        &self,
+        connection: &Connection,
+        find: F,
+        mut read: R,
+    ) -> impl Future<Output = Result<(), Break>> + use<T, F, R>
+    where
+        F: Fn(&[u8]) -> Option<usize> + 'static,
+        R: AsyncFnMut(&mut Stream, &Exchanges<T>) -> Result<(), Break> + 'static,
+    {
+        let (exchanges, client) = (self.clone(), connection.client());
+        let midstream = connection.is_midstream();
+        async move {
+            let read = async |client: &mut Stream| read(client, &exchanges).await;
+            let resync = async |client: &mut Stream, find: &F| exchanges.resync_requests_by(client, find).await;
+            messages(client, midstream, find, read, resync).await
+        }
+    }
+
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the client's stream: goes on with the next request, which
     /// `find` recognises as in [`Stream::resync`]. Requests may be missing; what was lost is noted in the next exchange.
     ///
     /// [`Break::Gap`]: crate::Break::Gap
     /// [`Break::Malformed`]: crate::Break::Malformed
     pub async fn resync_requests(&self, client: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        self.resync_requests_by(client, &find).await;
+    }
+
+    async fn resync_requests_by(&self, client: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
         {
             let span = client.span();
             let mut pairing = self.pairing.borrow_mut();
-            if let Some(newest) = pairing.waiting.back_mut()
-                && newest.request_open
-            {
+            match pairing.waiting.back_mut() {
                 // Its end was not seen; its time and size so far are all that is known.
-                newest.close_request(Span { end_ns: 0, ..span });
+                Some(newest) if newest.request_open => newest.close_request(Span { end_ns: 0, ..span }),
+                _ => client.give_up_message(),
             }
             pairing.lose_requests();
         }
         // With more that is no request, requests may be lost that have a turn of their own.
         loop {
-            let sought = client.seek(&find).await;
+            let sought = client.seek(find).await;
             let mut pairing = self.pairing.borrow_mut();
             match sought {
                 Sought::Passed { lost } => pairing.report.lost_bytes += lost,
@@ -324,6 +350,28 @@ impl<T: Default + 'static> Exchanges<T> {
         }
     }
 
+    /// The task of the server's side: `read` reads one response, again and again until the side ends. Where its stream breaks
+    /// it goes on with the next response, as [`Exchanges::resync_responses`] does; a connection seen from its middle begins with
+    /// the first that `find` recognises.
+    pub fn responses<F, R>(
+        &self,
+        connection: &Connection,
+        find: F,
+        mut read: R,
+    ) -> impl Future<Output = Result<(), Break>> + use<T, F, R>
+    where
+        F: Fn(&[u8]) -> Option<usize> + 'static,
+        R: AsyncFnMut(&mut Stream, &Exchanges<T>) -> Result<(), Break> + 'static,
+    {
+        let (exchanges, server) = (self.clone(), connection.server());
+        let midstream = connection.is_midstream();
+        async move {
+            let read = async |server: &mut Stream| read(server, &exchanges).await;
+            let resync = async |server: &mut Stream, find: &F| exchanges.resync_responses_by(server, find).await;
+            messages(server, midstream, find, read, resync).await
+        }
+    }
+
     /// After a [`Break::Gap`] or [`Break::Malformed`] of the server's stream: goes on with the next response, which
     /// `find` recognises as in [`Stream::resync`]. The exchange being answered is reported as far as it was seen. What
     /// becomes of those that wait is told at the head of this module's source.
@@ -331,17 +379,22 @@ impl<T: Default + 'static> Exchanges<T> {
     /// [`Break::Gap`]: crate::Break::Gap
     /// [`Break::Malformed`]: crate::Break::Malformed
     pub async fn resync_responses(&self, server: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        self.resync_responses_by(server, &find).await;
+    }
+
+    async fn resync_responses_by(&self, server: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
         let gap = server.gap();
         {
             let span = server.span();
             let mut pairing = self.pairing.borrow_mut();
             pairing.lost_of_server(gap);
-            if pairing.waiting.front().is_some_and(|front| front.answering)
-                && let Some(exchange) = pairing.waiting.pop_front()
-            {
-                let matched = exchange.request.is_some();
-                pairing.report.give_up(exchange, Some(span), false);
-                pairing.answered(matched);
+            match pairing.waiting.pop_front_if(|front| front.answering) {
+                Some(exchange) => {
+                    let matched = exchange.request.is_some();
+                    pairing.report.give_up(exchange, Some(span), false);
+                    pairing.answered(matched);
+                }
+                None => server.give_up_message(),
             }
             pairing.lose_responses();
         }
@@ -349,7 +402,7 @@ impl<T: Default + 'static> Exchanges<T> {
         // meanwhile.
         let mut noted = gap;
         loop {
-            let sought = server.seek(&find).await;
+            let sought = server.seek(find).await;
             let mut pairing = self.pairing.borrow_mut();
             match sought {
                 Sought::Passed { lost } if lost > 0 && lost == std::mem::take(&mut noted) => continue,

@@ -40,7 +40,7 @@ impl Decoder for Lines {
     };
 
     fn configure(config: &str) -> Result<Lines, String> {
-        if config == "{}" { Ok(Lines) } else { Err("template takes no configuration: remove its section".into()) }
+        podtap_sdk::unconfigured(Lines, config)
     }
 
     /// Errs towards no: what is not certainly this protocol is somebody else's.
@@ -57,28 +57,14 @@ impl Decoder for Lines {
 
     fn connect(&self, connection: &mut Connection) -> Tasks {
         let exchanges = connection.exchanges();
-        let midstream = connection.is_midstream();
         Tasks::new(
-            requests(connection.client(), exchanges.clone(), midstream),
-            responses(connection.server(), exchanges, midstream),
+            exchanges.requests(connection, find_request, request),
+            exchanges.responses(connection, find_response, response),
         )
     }
 }
 
 podtap_sdk::export!(Lines);
-
-async fn requests(mut client: Stream, exchanges: Exchanges<()>, midstream: bool) -> Result<(), Break> {
-    if midstream {
-        client.resync(find_request).await;
-    }
-    loop {
-        match request(&mut client, &exchanges).await {
-            Ok(()) => {}
-            Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => exchanges.resync_requests(&mut client, find_request).await,
-        }
-    }
-}
 
 async fn request(client: &mut Stream, exchanges: &Exchanges<()>) -> Result<(), Break> {
     client.message().await?;
@@ -95,19 +81,6 @@ async fn request(client: &mut Stream, exchanges: &Exchanges<()>) -> Result<(), B
     client.until(b"\n", MAX_LINE, read).await??;
     exchanges.request_end(client, |_| ());
     Ok(())
-}
-
-async fn responses(mut server: Stream, exchanges: Exchanges<()>, midstream: bool) -> Result<(), Break> {
-    if midstream {
-        server.resync(find_response).await;
-    }
-    loop {
-        match response(&mut server, &exchanges).await {
-            Ok(()) => {}
-            Err(Break::End) => return Err(Break::End),
-            Err(Break::Gap | Break::Malformed) => exchanges.resync_responses(&mut server, find_response).await,
-        }
-    }
 }
 
 async fn response(server: &mut Stream, exchanges: &Exchanges<()>) -> Result<(), Break> {

@@ -36,6 +36,7 @@ const TEMPLATE: &[(&str, &[u8])] = embedded!("sdk/template":
 /// The SDK, by path in its folder.
 const SDK: &[(&str, &[u8])] = embedded!("sdk":
     "src/bindings.rs",
+    "src/delimiter.rs",
     "src/exchanges.rs",
     "src/exchanges/by_id.rs",
     "src/exchanges/in_order.rs",
