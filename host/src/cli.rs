@@ -10,17 +10,19 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use common::Common;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat};
-use crate::event::Format;
 use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
-use crate::publish::{Colour, Outputs, PublishError};
+use crate::publish::{Outputs, PublishError};
 use crate::reference;
 
+mod common;
 mod plugin;
+mod run;
 
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
@@ -35,6 +37,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Capture, and publish the exchanges that are seen, until told to end
+    Run(run::RunArguments),
     /// Publish the exchanges of capture files
     Replay(Box<ReplayArguments>),
     /// Check a configuration file and the decoders that it is for, and list every problem
@@ -68,63 +72,19 @@ struct ReplayArguments {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// How events are written to standard output or to --output-file
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    output: Option<OutputFormat>,
-
-    /// Publish an event for each TCP connection too
-    #[arg(long)]
-    connections: bool,
-
-    /// Write events to a file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    output_file: Option<PathBuf>,
-
-    /// Publish to Kafka through these brokers, comma-separated
-    #[arg(long, value_name = "HOST:PORT,...")]
-    kafka_brokers: Option<String>,
-
-    /// Kafka topic of the events
-    #[arg(long, value_name = "NAME")]
-    kafka_topic: Option<String>,
-
-    /// How events are encoded for Kafka
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    kafka_format: Option<Format>,
-
-    /// Directory with decoders; may be given several times, replaces those of the configuration
-    #[arg(long, value_name = "DIR")]
-    plugins: Vec<PathBuf>,
-
-    /// A decoder's file beside those directories, found last; may be given several times
-    #[arg(long, value_name = "FILE")]
-    plugin: Vec<PathBuf>,
-
-    /// Configuration file (.yaml, .yml, .toml or .json)
-    #[arg(long, env = "PODTAP_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-
     /// Read only packets that match, in libpcap's filter language
     #[arg(long, value_name = "BPF")]
     filter: Option<String>,
 
-    /// Colours in text on standard output
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    color: Colour,
-
-    /// Do not print the summary on standard error
-    #[arg(long)]
-    no_summary: bool,
-
-    /// The least that is logged on standard error
-    #[arg(long, value_enum, value_name = "LEVEL")]
-    log_level: Option<LogLevel>,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Arguments {
     /// Does what was asked.
     pub fn run(self) -> ExitCode {
         let done = match self.command {
+            Command::Run(arguments) => arguments.run(),
             Command::Replay(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
             Command::Plugin(command) => command.run(),
@@ -216,62 +176,18 @@ fn print_schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
 
 impl ReplayArguments {
     fn run(&self) -> anyhow::Result<ExitCode> {
-        let config = load_config(self.config.as_deref(), &self.flags())?;
-        if config.kafka.brokers.is_empty() && (self.kafka_topic.is_some() || self.kafka_format.is_some()) {
-            report_error("--kafka-topic and --kafka-format need brokers; add --kafka-brokers or set kafka.brokers");
-            return Ok(ExitCode::from(2));
-        }
+        let Some(config) = self.common.config(Vec::new())? else { return Ok(ExitCode::from(2)) };
         if let Some(file) = self.input_to_be_overwritten(&config) {
             anyhow::bail!("{}: both a capture file and the output file; choose another --output-file", file.display());
         }
-        let mut outputs = Outputs::open(&config, self.color)?;
+        let mut outputs = Outputs::open(&config, self.common.color)?;
         let bar = self.progress_bar(&config);
         let mut progress = |bytes| bar.set_position(bytes);
         let request =
             Replay { files: &self.files, filter: self.filter.as_deref(), config: &config, progress: &mut progress };
         let replayed = pipeline::replay(request, &mut outputs);
         bar.finish_and_clear();
-        let finished = outputs.finish();
-        let (report, problems) = match replayed {
-            Err(error) if is_reader_gone(&error) => return Ok(ExitCode::SUCCESS),
-            // What was published before is still worth a summary; the losses follow from the one problem.
-            Err(error) => (Report::default(), vec![error.to_string()]),
-            Ok(mut report) => {
-                let mut problems = std::mem::take(&mut report.problems);
-                problems.extend(finished.err().map(|error| error.to_string()));
-                problems.extend(undelivered(&outputs));
-                (report, problems)
-            }
-        };
-        for problem in &problems {
-            report_error(problem);
-        }
-        if !self.no_summary && (problems.is_empty() || outputs.summary().events() > 0) {
-            let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
-            // On a terminal the lines of the exchanges stand right above.
-            let gap = if io::stderr().is_terminal() { "\n" } else { "" };
-            let _ = write!(io::stderr(), "{gap}{table}");
-        }
-        Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    }
-
-    fn flags(&self) -> Vec<Flag> {
-        let mut flags = Vec::new();
-        let mut set = |name, key, value: Option<Value>| {
-            flags.extend(value.map(|value| Flag { name, key, value }));
-        };
-        let path = |path: &PathBuf| Value::from(path.to_string_lossy().into_owned());
-        let list = |text: &String| text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Value>();
-        set("--connections", "events.connections", self.connections.then_some(true.into()));
-        set("--output", "output.format", self.output.map(word));
-        set("--output-file", "output.file", self.output_file.as_ref().map(path));
-        set("--kafka-brokers", "kafka.brokers", self.kafka_brokers.as_ref().map(list));
-        set("--kafka-topic", "kafka.topic", self.kafka_topic.clone().map(Value::from));
-        set("--kafka-format", "kafka.format", self.kafka_format.map(word));
-        set("--log-level", "log.level", self.log_level.map(word));
-        flags.extend(plugins_flag(&self.plugins));
-        flags.extend(paths_flag("--plugin", "plugins.files", &self.plugin));
-        flags
+        conclude(replayed, &mut outputs, self.common.no_summary)
     }
 
     /// Opening the output would empty this capture file.
@@ -301,6 +217,32 @@ impl ReplayArguments {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+}
+
+/// The end of a run: what went wrong, the summary, and the exit code.
+fn conclude(done: Result<Report, PipelineError>, outputs: &mut Outputs, no_summary: bool) -> anyhow::Result<ExitCode> {
+    let finished = outputs.finish();
+    let (report, problems) = match done {
+        Err(error) if is_reader_gone(&error) => return Ok(ExitCode::SUCCESS),
+        // What was published before is still worth a summary; the losses follow from the one problem.
+        Err(error) => (Report::default(), vec![error.to_string()]),
+        Ok(mut report) => {
+            let mut problems = std::mem::take(&mut report.problems);
+            problems.extend(finished.err().map(|error| error.to_string()));
+            problems.extend(undelivered(outputs));
+            (report, problems)
+        }
+    };
+    for problem in &problems {
+        report_error(problem);
+    }
+    if !no_summary && (problems.is_empty() || outputs.summary().events() > 0) {
+        let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
+        // On a terminal the lines of the exchanges stand right above.
+        let gap = if io::stderr().is_terminal() { "\n" } else { "" };
+        let _ = write!(io::stderr(), "{gap}{table}");
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The problem that events did not arrive, if any did not.

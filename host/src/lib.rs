@@ -7,6 +7,8 @@ pub mod config;
 pub mod decoder;
 pub mod event;
 pub mod pipeline;
+pub mod privileges;
 pub mod publish;
 pub mod reference;
+pub mod stop;
 pub mod summary;

@@ -1,13 +1,16 @@
-//! From capture files to published events: the only file that knows every stage.
+//! From capture files and interfaces to published events: the only place that knows every stage.
+
+mod live;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use podtap_stream::{CloseReason, Engine, LinkType, OpenedBy, Packet, Side};
 
-use crate::capture::{CaptureError, CaptureFile, Filter, FilterError};
+use crate::capture::{CaptureError, CaptureFile, Drops, Filter, FilterError, Record};
 use crate::config::Config;
 use crate::decoder::{
     self, Catalog, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked, Undetected,
@@ -15,9 +18,11 @@ use crate::decoder::{
 };
 use crate::event::{
     self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
-    Redaction, Resource, Role, Timestamp, Timing, Value,
+    Redaction, Resource, Role, Timestamp, Timing, Value, Vantage,
 };
 use crate::publish::{Outputs, Printable, PublishError};
+
+pub use live::run;
 
 /// Bytes of a file between two reports of progress.
 const PROGRESS_STEP: u64 = 1 << 20;
@@ -214,34 +219,8 @@ pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
 pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
     let config = request.config;
     let mut filter = request.filter.map(Filter::new).transpose()?;
-    let Decoders { runtime, plugins, problems, watch, .. } = decoders;
-    let mut report = Report { problems: problems.clone(), ..Report::default() };
-    outputs.set_status_attributes(&status_attributes(plugins));
-    let plugins = start_plugins(runtime, plugins, &mut report.problems);
-    let ports = config.detection.ports.clone();
-    let dispatch_limits = DispatchLimits {
-        batch_entries: config.decoder.batch_entries as usize,
-        batch_bytes: config.decoder.batch_bytes.0 as usize,
-        head_bytes: config.detection.head_bytes.0 as usize,
-        connections_per_instance: config.decoder.connections_per_instance,
-        instances: decoder::MAX_INSTANCES as usize,
-        exchanges_per_call: config.decoder.exchanges_per_call as usize,
-        failures_allowed: config.decoder.failures_allowed,
-    };
-    let mut worker = Worker {
-        engine: Engine::new(config.stream.limits()),
-        dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits, config.events.connections),
-        publisher: Publisher {
-            agent: &config.agent.id,
-            resource: &config.agent.resource,
-            redaction: Redaction::new(&config.redaction.query_keys),
-            outputs,
-            failed: None,
-        },
-        watch: watch.as_ref(),
-        generation: 0,
-        packets_filtered: 0,
-    };
+    let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
+    let mut worker = Worker::new(decoders, config, outputs, &mut report);
     let mut read = 0;
     for path in request.files {
         let result = worker.file(path, filter.as_mut(), &mut |bytes| (request.progress)(read + bytes));
@@ -332,6 +311,48 @@ struct Worker<'r, 'o> {
     /// Which plugins of the watch are in use.
     generation: u64,
     packets_filtered: u64,
+    /// Packets of interfaces that never came up.
+    drops: Drops,
+}
+
+impl<'r, 'o> Worker<'r, 'o> {
+    /// Ready for packets. What is wrong with single plugins goes to the report.
+    fn new(
+        decoders: &'r Decoders,
+        config: &'o Config,
+        outputs: &'o mut Outputs,
+        report: &mut Report,
+    ) -> Worker<'r, 'o> {
+        let Decoders { runtime, plugins, watch, .. } = decoders;
+        outputs.set_status_attributes(&status_attributes(plugins));
+        let plugins = start_plugins(runtime, plugins, &mut report.problems);
+        let ports = config.detection.ports.clone();
+        let dispatch_limits = DispatchLimits {
+            batch_entries: config.decoder.batch_entries as usize,
+            batch_bytes: config.decoder.batch_bytes.0 as usize,
+            head_bytes: config.detection.head_bytes.0 as usize,
+            connections_per_instance: config.decoder.connections_per_instance,
+            instances: decoder::MAX_INSTANCES as usize,
+            exchanges_per_call: config.decoder.exchanges_per_call as usize,
+            failures_allowed: config.decoder.failures_allowed,
+        };
+        Worker {
+            engine: Engine::new(config.stream.limits()),
+            dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits, config.events.connections),
+            publisher: Publisher {
+                agent: &config.agent.id,
+                resource: &config.agent.resource,
+                redaction: Redaction::new(&config.redaction.query_keys),
+                outputs,
+                local: Vec::new(),
+                failed: None,
+            },
+            watch: watch.as_ref(),
+            generation: 0,
+            packets_filtered: 0,
+            drops: Drops::default(),
+        }
+    }
 }
 
 enum FileError {
@@ -351,13 +372,41 @@ impl Worker<'_, '_> {
         let mut file = CaptureFile::open(path).map_err(|error| FileError::File(error.to_string()))?;
         let result = self.packets(&mut file, filter, progress);
         // Whatever happened to the file, what was decoded of it is to be seen.
-        self.engine.finish(&mut self.dispatcher);
-        self.flush();
-        self.dispatcher.capture_over();
+        self.finish();
         if let Some(error) = self.publisher.failed.take() {
             return Err(FileError::Publish(error));
         }
         result.map(|()| file.position())
+    }
+
+    /// Takes a packet; gives its link type.
+    fn packet(&mut self, record: &Record<'_>) -> LinkType {
+        let &Record { link_type, time_ns, data, original_len } = record;
+        let link_type = LinkType::from_number(link_type);
+        self.engine.packet(&Packet { link_type, time_ns, data, original_len }, &mut self.dispatcher);
+        self.settle();
+        link_type
+    }
+
+    /// No packet came up to this time.
+    fn advance(&mut self, now_ns: u64) {
+        self.engine.advance(now_ns, &mut self.dispatcher);
+        self.settle();
+    }
+
+    /// After what the engine was told.
+    fn settle(&mut self) {
+        self.dispatcher.after_packet(&mut self.engine, &mut |tracked, descriptor, row| {
+            self.publisher.take(tracked, descriptor, row);
+        });
+        self.dispatcher.report_ended(&mut |ended| self.publisher.take_ended(ended));
+    }
+
+    /// The capture is over.
+    fn finish(&mut self) {
+        self.engine.finish(&mut self.dispatcher);
+        self.flush();
+        self.dispatcher.capture_over();
     }
 
     /// Hands over what waits for a full batch.
@@ -417,17 +466,9 @@ impl Worker<'_, '_> {
                     Err(error) => return Err(FileError::File(error.to_string())),
                 }
             }
-            let link_type = LinkType::from_number(record.link_type);
-            if let LinkType::Unknown(number) = link_type {
+            if let LinkType::Unknown(number) = self.packet(&record) {
                 *unknown.entry(number).or_default() += 1;
             }
-            let packet =
-                Packet { link_type, time_ns: record.time_ns, data: record.data, original_len: record.original_len };
-            self.engine.packet(&packet, &mut self.dispatcher);
-            self.dispatcher.after_packet(&mut self.engine, &mut |tracked, descriptor, row| {
-                self.publisher.take(tracked, descriptor, row);
-            });
-            self.dispatcher.report_ended(&mut |ended| self.publisher.take_ended(ended));
             if self.publisher.failed.is_some() {
                 return Ok(());
             }
@@ -442,7 +483,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Totals and named losses. Every packet, and every byte of payload, is in one of them.
+    /// Totals and named losses. Every packet that came up, and every byte of payload, is in one of them.
     fn report(&self, report: &mut Report) {
         let stream = self.engine.counters();
         let DispatchCounters {
@@ -468,6 +509,8 @@ impl Worker<'_, '_> {
             plugins_reloaded,
             connections_moved,
             connections_of_removed_plugins,
+            connections_own,
+            connections_left_out,
             exchanges,
         } = *self.dispatcher.counters();
         report.totals = vec![
@@ -487,8 +530,13 @@ impl Worker<'_, '_> {
         if plugins_reloaded > 0 {
             report.totals.push(("decoders_reloaded", plugins_reloaded));
         }
+        if connections_own > 0 {
+            report.totals.push(("own_connections", connections_own));
+        }
         report.losses = vec![
             ("packets_filtered", self.packets_filtered),
+            ("packets_dropped_by_kernel", self.drops.kernel),
+            ("packets_dropped_by_interface", self.drops.interface),
             ("packets_ignored", stream.packets_ignored),
             ("packets_not_tcp", stream.packets_not_tcp),
             ("packets_unknown_link", stream.packets_unknown_link),
@@ -533,6 +581,7 @@ impl Worker<'_, '_> {
             ("connections_of_quarantined_decoders", connections_quarantined),
             ("connections_moved_to_other_version", connections_moved),
             ("connections_of_removed_decoders", connections_of_removed_plugins),
+            ("connections_left_out", connections_left_out),
         ];
         let reasons = Undetected::ALL.iter().zip(connections_undetected);
         report.losses.extend(reasons.map(|(&(_, name), count)| (name, count)));
@@ -545,6 +594,8 @@ struct Publisher<'o> {
     resource: &'o Resource,
     redaction: Redaction,
     outputs: &'o mut Outputs,
+    /// Addresses of this host; none where the capture is from elsewhere.
+    local: Vec<IpAddr>,
     /// Why nothing can be published any more.
     failed: Option<PublishError>,
 }
@@ -554,6 +605,18 @@ impl Publisher<'_> {
         if self.failed.is_none() {
             self.failed = self.outputs.flush().err();
         }
+    }
+
+    /// On whose side this host is; of a connection within it, on the server's.
+    fn vantage(&self, client: IpAddr, server: IpAddr) -> Option<Vantage> {
+        if self.local.is_empty() {
+            return None;
+        }
+        Some(match (self.local.contains(&server), self.local.contains(&client)) {
+            (true, _) => Vantage::Server,
+            (false, true) => Vantage::Client,
+            (false, false) => Vantage::Between,
+        })
     }
 
     fn take(&mut self, tracked: &mut Tracked, descriptor: &Descriptor, row: Row<'_>) {
@@ -600,7 +663,7 @@ impl Publisher<'_> {
             outcome,
             client: Peer { address: client.address, port: client.port, bytes: request_seen.then_some(request_bytes) },
             server: Peer { address: server.address, port: server.port, bytes: response_seen.then_some(response_bytes) },
-            vantage: None,
+            vantage: self.vantage(client.address, server.address),
             connection: event::Connection { id: Cow::Borrowed(&identity.id), exchange: number, midstream },
             loss: (lost_bytes > 0 || truncated)
                 .then_some(Loss { gap_bytes: (lost_bytes > 0).then_some(lost_bytes), truncated }),

@@ -2,7 +2,11 @@
 
 mod file;
 mod filter;
+mod live;
+mod local;
 
 pub use file::{CaptureError, CaptureFile, Record};
 pub(crate) use file::{MAX_INTERFACES, MAX_PACKET};
 pub use filter::{Filter, FilterError};
+pub use live::{Drops, Live, LiveError};
+pub use local::{OwnSockets, addresses};

@@ -5,6 +5,7 @@
 //! are the reference's words. Nothing here touches the network or starts anything.
 
 mod agent;
+mod capture;
 mod decoder;
 mod detection;
 mod digest;
@@ -21,6 +22,7 @@ mod stream;
 mod units;
 
 pub use agent::Agent;
+pub use capture::Capture;
 pub use decoder::Decoder;
 pub use detection::Detection;
 pub use digest::Digest;
@@ -52,6 +54,8 @@ use source::Source;
 pub struct Config {
     /// Who this podtap is.
     pub agent: Agent,
+    /// Where `podtap run` captures, and how. Capture files have nothing of it.
+    pub capture: Capture,
     /// Where decoders come from, and what they are told.
     pub plugins: Plugins,
     /// Which decoder a connection is given to.

@@ -45,6 +45,11 @@ impl Cache {
         base.map_or(Cache::none(), |base| Cache::in_folder(base.join("podtap")))
     }
 
+    /// The folder, where there is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// In this folder, which is made where it is missing; nothing is kept where that fails or others may write to it.
     pub fn in_folder(folder: PathBuf) -> Cache {
         match DirBuilder::new().recursive(true).mode(0o700).create(&folder).and_then(|()| fs::symlink_metadata(&folder))

@@ -11,6 +11,7 @@
 //! before anything of it; after a failure the connections of the lost instance are told anew, as midstream. The end of
 //! a connection is reported when its last id is free, so that no exchange comes behind it.
 
+mod admission;
 mod counters;
 mod detect;
 mod failures;
@@ -31,6 +32,7 @@ use super::log_gate::LogGate;
 use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Ended, State, Table, Tracked, index};
+pub use admission::{Admission, Refusal};
 pub use counters::{DispatchCounters, Undetected};
 use lanes::Lanes;
 use plugins::Plugins;
@@ -85,6 +87,7 @@ pub struct Dispatcher<'r> {
     /// Lanes whose batch is full.
     full: Vec<usize>,
     demands: Vec<StreamDemand>,
+    admission: Option<Box<dyn Admission>>,
     /// Connections to be reported as over; none where nobody asks for them.
     ended: Option<Vec<Ended>>,
     counters: DispatchCounters,
@@ -121,6 +124,7 @@ impl<'r> Dispatcher<'r> {
             waiting_bytes: 0,
             full: Vec::new(),
             demands: Vec::new(),
+            admission: None,
             ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
             failure_log: LogGate::default(),
@@ -292,7 +296,8 @@ impl<'r> Dispatcher<'r> {
 
 impl Sink for Dispatcher<'_> {
     fn opened(&mut self, connection: &Connection) {
-        self.table.insert(Tracked::new(connection));
+        let tracked = self.admit(connection);
+        self.table.insert(tracked);
     }
 
     fn data(&mut self, connection: ConnectionId, side: Side, chunk: Chunk<'_>) {
@@ -325,7 +330,7 @@ impl Sink for Dispatcher<'_> {
             return;
         };
         if self.ended.is_some()
-            && let Some(tracked) = self.table.get(id)
+            && let Some(tracked) = self.table.get(id).filter(|tracked| !tracked.untold)
         {
             tracked.note_end(connection, closed);
         }

@@ -39,7 +39,9 @@ pub use cache::Cache;
 pub use contract::CONTRACT_VERSIONS;
 pub use descriptor::{Attribute, Descriptor, ValueKind};
 pub use directory::{Catalog, Fate, Found, search_path};
-pub use dispatch::{DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, MAX_VERSIONS, Take, Undetected};
+pub use dispatch::{
+    Admission, DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, MAX_VERSIONS, Refusal, Take, Undetected,
+};
 pub use output::{Demand, DemandKind, Row, Rows};
 pub use packed::{ComponentFile, FileError, Packing};
 pub use pins::check_pin;

@@ -21,6 +21,8 @@ pub struct Tracked {
     pub midstream: bool,
     /// Capture time of the first packet, ns since epoch.
     pub start_ns: u64,
+    /// It is podtap's own: its end is not told.
+    pub(super) untold: bool,
     /// The engine has told its end.
     pub(super) over: bool,
     /// Who has its place since its plugin handed it over.
@@ -103,6 +105,7 @@ impl Tracked {
             state: State::Detecting(None),
             midstream: !handshake,
             start_ns: connection.start_ns,
+            untold: false,
             over: false,
             successor: None,
             shared: Rc::default(),

@@ -77,6 +77,15 @@ pub fn limits() -> [(&'static str, Rows); 6] {
                     "the file is damaged: what was read of it before is used, and the error says where",
                     &[],
                 ),
+                key("capture.snaplen", "the rest of the packet is a gap in its connection", &[]),
+                key("capture.buffer_bytes", "the kernel drops the packet", &["packets_dropped_by_kernel"]),
+                key("capture.batch_timeout", "what the kernel has is handed over", &[]),
+                key(
+                    "capture.max_cpu_percent",
+                    "a part of the new connections is not decoded: half of it while there is too much, and twice as many again \
+                     when there was not for ten seconds",
+                    &["connections_left_out"],
+                ),
                 fixed("interfaces of one pcapng section", MAX_INTERFACES, "the same", &[]),
                 fixed(
                     "headers read one in the other",

@@ -122,6 +122,15 @@ impl Engine {
         }
     }
 
+    /// The capture has come to this time, though no packet says so: timers run. For live traffic that pauses; a time in the
+    /// past changes nothing.
+    pub fn advance(&mut self, now_ns: u64, sink: &mut dyn Sink) {
+        if now_ns > self.now_ns {
+            self.now_ns = now_ns;
+            self.run_timers(sink);
+        }
+    }
+
     /// From now on, payload of `side` before `position` is not needed: it is neither buffered nor handed on. Gaps there
     /// are still declared, those by snaplen included. Advice: a position in the past changes nothing.
     pub fn skip_to(&mut self, connection: ConnectionId, side: Side, position: u64) {

@@ -47,6 +47,10 @@ pub struct DispatchCounters {
     pub connections_moved: u64,
     /// Connections ignored because their plugin was removed, and waited for the last of them too long.
     pub connections_of_removed_plugins: u64,
+    /// Connections of podtap's own, which are not decoded.
+    pub connections_own: u64,
+    /// Connections not decoded for want of time.
+    pub connections_left_out: u64,
     /// Exchanges found.
     pub exchanges: u64,
 }

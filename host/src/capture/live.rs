@@ -1,0 +1,304 @@
+//! Packets from network interfaces, by libpcap.
+//!
+//! ```text
+//!  opener (a thread of its own, the only one with CAP_NET_RAW) ──> open interfaces ──> read, in turns
+//!     ^                                                                 │
+//!     └──────────── once a second, for those that have gone ────────────┘
+//! ```
+//!
+//! The kernel fills a ring of each interface and drops what does not fit, which is counted. libpcap itself sees to it that
+//! a packet of the loopback interface is read once, though the kernel shows it twice.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use pcap::{Active, Capture, Error, Linktype, Precision};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Record;
+use crate::config;
+
+/// Packets read of an interface before it is the next one's turn.
+const TURN: u32 = 256;
+
+/// An interface that cannot be captured on.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// There is none of that name.
+    #[error("{interface}: there is no such interface; there are: {known}")]
+    NoInterface {
+        /// As configured.
+        interface: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The kernel refuses.
+    #[error(
+        "{interface}: capturing is not permitted; it needs CAP_NET_RAW: run podtap as root, or give the program the file \
+         capability (setcap cap_net_raw+ep), in Kubernetes with securityContext.capabilities.add: [NET_RAW] (Pod \
+         Security \"privileged\" or an exception) and no shell as entry point"
+    )]
+    NotPermitted {
+        /// As configured.
+        interface: String,
+    },
+    /// The filter is wrong.
+    #[error("{interface}: filter `{expression}`: {reason}")]
+    Filter {
+        /// As configured.
+        interface: String,
+        /// As configured.
+        expression: String,
+        /// libpcap's words.
+        reason: String,
+    },
+    /// Anything else that libpcap says.
+    #[error("{interface}: cannot be captured on: {reason}")]
+    Other {
+        /// As configured.
+        interface: String,
+        /// libpcap's words.
+        reason: String,
+    },
+}
+
+/// Packets that never came up, over all interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Found no room in the ring.
+    pub kernel: u64,
+    /// Dropped by the interface or its driver.
+    pub interface: u64,
+}
+
+/// An interface, open or gone.
+struct Source {
+    name: String,
+    capture: Option<Capture<Active>>,
+    link_type: u32,
+    /// Of the capture that is open; libpcap counts in 32 bits, and from its opening.
+    seen: [u32; 2],
+    /// The opener has been asked for it.
+    asked: bool,
+}
+
+/// All interfaces of a run.
+pub struct Live {
+    sources: Vec<Source>,
+    drops: Drops,
+    opener: Opener,
+    /// Whose turn it is.
+    next: usize,
+}
+
+impl Live {
+    /// Opens every interface.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened: later it may come and go, at the start it is a mistake.
+    pub fn open(config: &config::Capture) -> Result<Live, LiveError> {
+        let opener = Opener::start(config.clone());
+        let mut sources = Vec::new();
+        for name in &config.interfaces {
+            let mut source = Source { name: name.clone(), capture: None, link_type: 0, seen: [0; 2], asked: false };
+            opener.ask(sources.len(), name);
+            match opener.answers.recv() {
+                Ok((_, opened)) => source.take(opened?),
+                Err(mpsc::RecvError) => return Err(other(name, "the thread that opens interfaces has ended")),
+            }
+            sources.push(source);
+        }
+        Ok(Live { sources, drops: Drops::default(), opener, next: 0 })
+    }
+
+    /// Reads what there is, up to some hundred packets; their number. 0: there was none.
+    ///
+    /// `take` gets each packet with its time, and says whether to go on.
+    pub fn read(&mut self, mut take: impl FnMut(&Record<'_>) -> bool) -> u32 {
+        let count = self.sources.len();
+        let mut read = 0;
+        for turn in 0..count {
+            let Some(source) = self.sources.get_mut((self.next + turn) % count.max(1)) else { continue };
+            read += source.read(&mut take);
+        }
+        self.next = self.next.wrapping_add(1) % count.max(1);
+        read
+    }
+
+    /// Waits until there may be packets, or `notice` is readable; at most so long.
+    pub fn wait(&self, notice: Option<BorrowedFd<'_>>, at_most: Duration) {
+        let captures = self.sources.iter().filter_map(|source| source.capture.as_ref()).map(AsFd::as_fd);
+        let mut descriptors: Vec<_> =
+            captures.chain(notice).map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)).collect();
+        let timeout = Timespec { tv_sec: 0, tv_nsec: at_most.min(Duration::from_millis(999)).subsec_nanos().into() };
+        // Interrupted or not: whoever waits looks again.
+        let _ = poll(&mut descriptors, Some(&timeout));
+    }
+
+    /// To be called now and then: counts drops, and opens again what had gone.
+    pub fn look_after(&mut self) -> Drops {
+        for source in &mut self.sources {
+            source.count_drops(&mut self.drops);
+        }
+        while let Ok((index, opened)) = self.opener.answers.try_recv() {
+            let Some(source) = self.sources.get_mut(index) else { continue };
+            source.asked = false;
+            match opened {
+                Ok(opened) => {
+                    source.take(opened);
+                    tracing::info!(interface = source.name, "captured on again");
+                }
+                Err(error) => tracing::debug!(%error, "not there yet"),
+            }
+        }
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            if source.capture.is_none() && !source.asked {
+                source.asked = true;
+                self.opener.ask(index, &source.name);
+            }
+        }
+        self.drops
+    }
+
+    /// Names of the interfaces that are open now.
+    pub fn open_interfaces(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter(|source| source.capture.is_some()).map(|source| source.name.as_str())
+    }
+}
+
+impl Source {
+    fn take(&mut self, capture: Capture<Active>) {
+        self.link_type = link_type(capture.get_datalink());
+        self.seen = [0; 2];
+        self.capture = Some(capture);
+    }
+
+    fn read(&mut self, take: &mut impl FnMut(&Record<'_>) -> bool) -> u32 {
+        let Some(capture) = &mut self.capture else { return 0 };
+        for read in 0..TURN {
+            match capture.next_packet() {
+                Ok(packet) => {
+                    // With nanosecond precision the field of microseconds holds nanoseconds.
+                    let seconds = u64::try_from(packet.header.ts.tv_sec).unwrap_or(0);
+                    let nanoseconds = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
+                    let record = Record {
+                        link_type: self.link_type,
+                        time_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
+                        data: packet.data,
+                        original_len: packet.header.len,
+                    };
+                    if !take(&record) {
+                        return read + 1;
+                    }
+                }
+                Err(Error::TimeoutExpired | Error::NoMorePackets) => return read,
+                Err(error) => {
+                    tracing::warn!(interface = self.name, reason = %error, "capturing has ended; tried again each second");
+                    self.capture = None;
+                    return read;
+                }
+            }
+        }
+        TURN
+    }
+
+    fn count_drops(&mut self, drops: &mut Drops) {
+        let Some(Ok(stat)) = self.capture.as_mut().map(Capture::stats) else { return };
+        drops.kernel += u64::from(stat.dropped.wrapping_sub(self.seen[0]));
+        drops.interface += u64::from(stat.if_dropped.wrapping_sub(self.seen[1]));
+        self.seen = [stat.dropped, stat.if_dropped];
+    }
+}
+
+/// The LINKTYPE_ number of what libpcap calls otherwise inside.
+fn link_type(dlt: Linktype) -> u32 {
+    match dlt.0 {
+        // DLT_RAW.
+        12 => 101,
+        other => u32::try_from(other).unwrap_or(u32::MAX),
+    }
+}
+
+type Opened = (usize, Result<Capture<Active>, LiveError>);
+
+/// Opens interfaces on a thread that keeps the right to, which all other threads give up.
+struct Opener {
+    asks: mpsc::Sender<(usize, String)>,
+    answers: mpsc::Receiver<Opened>,
+}
+
+impl Opener {
+    fn start(config: config::Capture) -> Opener {
+        let (asks, asked) = mpsc::channel::<(usize, String)>();
+        let (answer, answers) = mpsc::channel();
+        let open_all = move || {
+            crate::privileges::keep_only_net_raw();
+            for (index, name) in asked {
+                if answer.send((index, open(&config, &name))).is_err() {
+                    return;
+                }
+            }
+        };
+        // Where no thread can be started, the answer never comes, which is told.
+        if let Err(error) = std::thread::Builder::new().name("open-interfaces".to_owned()).spawn(open_all) {
+            tracing::error!(%error, "no thread to open interfaces");
+        }
+        Opener { asks, answers }
+    }
+
+    fn ask(&self, index: usize, name: &str) {
+        // A thread that has ended answers nothing, which is told where it matters.
+        let _ = self.asks.send((index, name.to_owned()));
+    }
+}
+
+fn open(config: &config::Capture, name: &str) -> Result<Capture<Active>, LiveError> {
+    let refused = |error: Error| refusal(name, &error);
+    let number = |bytes: u64| i32::try_from(bytes).unwrap_or(i32::MAX);
+    let timeout = config.batch_timeout.0;
+    let mut capture = Capture::from_device(name)
+        .map_err(refused)?
+        .snaplen(number(config.snaplen.into()))
+        .promisc(config.promiscuous)
+        .buffer_size(number(config.buffer_bytes.0))
+        .timeout(number(timeout.as_millis() as u64).max(1))
+        .immediate_mode(timeout.is_zero())
+        .precision(Precision::Nano)
+        .open()
+        .map_err(refused)?;
+    if !config.filter.is_empty() {
+        capture.filter(&config.filter, true).map_err(|error| LiveError::Filter {
+            interface: name.to_owned(),
+            expression: config.filter.clone(),
+            reason: words(&error),
+        })?;
+    }
+    capture.setnonblock().map_err(refused)
+}
+
+fn refusal(name: &str, error: &Error) -> LiveError {
+    let interface = name.to_owned();
+    let reason = words(error);
+    if reason.contains("permission") || reason.contains("Operation not permitted") {
+        return LiveError::NotPermitted { interface };
+    }
+    let known: Vec<_> = pcap::Device::list().unwrap_or_default().into_iter().map(|device| device.name).collect();
+    if reason.contains("No such device") || reason.contains("doesn't exist") || !known.iter().any(|known| known == name)
+    {
+        return LiveError::NoInterface { interface, known: known.join(", ") };
+    }
+    other(name, &reason)
+}
+
+fn other(name: &str, reason: &str) -> LiveError {
+    LiveError::Other { interface: name.to_owned(), reason: reason.to_owned() }
+}
+
+/// libpcap's own words, without what the crate puts before them.
+fn words(error: &Error) -> String {
+    match error {
+        Error::PcapError(words) => words.clone(),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,273 @@
+//! From network interfaces to published events, until an end is asked for.
+//!
+//! One thread reads, reassembles and decodes. It never waits but for packets: then all that was held back has been handed
+//! on. Once a second it looks after everything else.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use podtap_stream::{Connection, Endpoint};
+
+use super::{Decoders, PipelineError, Report, Worker};
+use crate::capture::{Drops, Live, OwnSockets, addresses};
+use crate::config::Config;
+use crate::decoder::{Admission, Refusal};
+use crate::publish::Outputs;
+use crate::stop::Stop;
+
+/// How often it is looked after what is no packet.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the thread waits for packets before it looks whether there is something else to do.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// How often the addresses of this host are looked up.
+const ADDRESSES: Duration = Duration::from_secs(10);
+
+/// Captures and publishes until an end is asked for.
+///
+/// # Errors
+/// When events cannot be published.
+pub fn run(
+    decoders: &Decoders,
+    mut live: Live,
+    stop: &Stop,
+    config: &Config,
+    outputs: &mut Outputs,
+) -> Result<Report, PipelineError> {
+    let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
+    let mut worker = Worker::new(decoders, config, outputs, &mut report);
+    let own = Shared::default();
+    worker.dispatcher.admit_by(Box::new(Gate { own: own.clone(), hasher: BuildHasherDefault::default() }));
+    let mut keeper = Keeper::new(own, config.capture.max_cpu_percent);
+    keeper.look_up_addresses(&mut worker);
+    let mut idle = false;
+    while !stop.is_requested() {
+        let read = live.read(|record| {
+            worker.packet(record);
+            worker.publisher.failed.is_none()
+        });
+        if worker.publisher.failed.is_some() {
+            break;
+        }
+        if read == 0 {
+            worker.flush();
+            worker.publisher.flush();
+            live.wait(stop.notice(), WAIT);
+        }
+        idle = read == 0 && (idle || keeper.is_due());
+        if keeper.is_due() {
+            keeper.look_after(&mut worker, &mut live, idle, config.capture.batch_timeout.0);
+            idle = true;
+        }
+    }
+    let failed = worker.publisher.failed.take();
+    worker.finish();
+    worker.drops = live.look_after();
+    worker.report(&mut report);
+    match failed.or_else(|| worker.publisher.failed.take()) {
+        Some(error) => Err(error.into()),
+        None => {
+            report.problems.extend(worker.publisher.outputs.finish().err().map(|error| error.to_string()));
+            Ok(report)
+        }
+    }
+}
+
+/// What the gate and its keeper know together.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Known>>);
+
+struct Known {
+    sockets: OwnSockets,
+    local: Vec<IpAddr>,
+    /// Of new connections, so many in [`ALL`] are decoded.
+    share: u32,
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known { sockets: OwnSockets::default(), local: Vec::new(), share: ALL }
+    }
+}
+
+impl Shared {
+    fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
+        // One thread has it; what a panic would have left is as good as before.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The whole of connections.
+const ALL: u32 = 1 << 16;
+/// The least of them that is decoded, whatever the load: 1 of 64.
+const LEAST: u32 = ALL / 64;
+
+/// Lets new connections in.
+struct Gate {
+    own: Shared,
+    hasher: BuildHasherDefault<DefaultHasher>,
+}
+
+impl Admission for Gate {
+    fn refuse(&mut self, connection: &Connection) -> Option<Refusal> {
+        let ends = [connection.a, connection.b];
+        let share = self.own.with(|known| {
+            if ends.iter().any(|end| known.local.contains(&end.address)) {
+                known.sockets.look();
+            }
+            if known.sockets.own(ends, &known.local) { None } else { Some(known.share) }
+        });
+        match share {
+            None => Some(Refusal::Own),
+            Some(share) if share < ALL && place(&self.hasher, ends) >= share => Some(Refusal::LeftOut),
+            Some(_) => None,
+        }
+    }
+}
+
+/// A number below [`ALL`] that a connection has by its ends.
+fn place(hasher: &impl BuildHasher, ends: [Endpoint; 2]) -> u32 {
+    (hasher.hash_one(ends) >> 48) as u32
+}
+
+/// Looks after what is no packet.
+struct Keeper {
+    own: Shared,
+    looked: Instant,
+    addresses_looked: Instant,
+    load: Load,
+    drops: Drops,
+}
+
+impl Keeper {
+    fn new(own: Shared, max_cpu_percent: u32) -> Keeper {
+        let now = Instant::now();
+        let load = Load { max_cpu_percent, cpu: cpu_time(), share: ALL, calm: 0 };
+        Keeper { own, looked: now, addresses_looked: now, load, drops: Drops::default() }
+    }
+
+    fn is_due(&self) -> bool {
+        self.looked.elapsed() >= LOOK_AFTER
+    }
+
+    fn look_up_addresses(&mut self, worker: &mut Worker<'_, '_>) {
+        self.addresses_looked = Instant::now();
+        let local = addresses();
+        worker.publisher.local.clone_from(&local);
+        self.own.with(|known| known.local = local);
+    }
+
+    /// `idle`: nothing was read for a second.
+    fn look_after(&mut self, worker: &mut Worker<'_, '_>, live: &mut Live, idle: bool, held_back: Duration) {
+        let took = self.looked.elapsed();
+        self.looked = Instant::now();
+        if self.addresses_looked.elapsed() >= ADDRESSES {
+            self.look_up_addresses(worker);
+        }
+        self.own.with(|known| {
+            if known.sockets.look() {
+                let (sockets, local) = (&known.sockets, &known.local);
+                worker.dispatcher.let_go_of_own(|it| sockets.own([it.client(), it.server()], local));
+            }
+        });
+        worker.reload();
+        if idle {
+            // What was captured before has been read.
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            worker.advance(now.saturating_sub(held_back + LOOK_AFTER).as_nanos() as u64);
+        }
+        let drops = live.look_after();
+        let dropped = drops.kernel - self.drops.kernel;
+        self.drops = drops;
+        if let Some(share) = self.load.judge(dropped, took) {
+            let percent = 100 * share / ALL;
+            match share {
+                ALL => tracing::info!("all new connections are decoded again"),
+                _ => tracing::warn!(
+                    packets_dropped = dropped,
+                    "too much traffic: {percent} % of new connections are decoded"
+                ),
+            }
+            self.own.with(|known| known.share = share);
+        }
+    }
+}
+
+/// How much of what comes is decoded.
+struct Load {
+    max_cpu_percent: u32,
+    /// Of this thread, so far.
+    cpu: Duration,
+    share: u32,
+    /// Looks in a row without overload.
+    calm: u32,
+}
+
+impl Load {
+    /// After so many looks without overload, more is decoded.
+    const CALM: u32 = 10;
+
+    /// The new share, where it changes.
+    fn judge(&mut self, dropped: u64, took: Duration) -> Option<u32> {
+        let cpu = cpu_time();
+        let used = cpu.saturating_sub(self.cpu);
+        self.cpu = cpu;
+        let over =
+            self.max_cpu_percent < 100 && used.as_nanos() * 100 > took.as_nanos() * u128::from(self.max_cpu_percent);
+        self.judge_by(dropped > 0 || over)
+    }
+
+    fn judge_by(&mut self, overload: bool) -> Option<u32> {
+        let before = self.share;
+        if overload {
+            self.calm = 0;
+            self.share = (self.share / 2).max(LEAST);
+        } else {
+            self.calm += 1;
+            if self.calm >= Load::CALM {
+                self.calm = 0;
+                self.share = (self.share * 2).min(ALL);
+            }
+        }
+        (self.share != before).then_some(self.share)
+    }
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_load_half_is_left_out_and_comes_back_when_it_is_calm() {
+        let mut load = Load { max_cpu_percent: 100, cpu: Duration::ZERO, share: ALL, calm: 0 };
+        assert_eq!(load.judge_by(false), None);
+        assert_eq!(load.judge_by(true), Some(ALL / 2));
+        assert_eq!(load.judge_by(true), Some(ALL / 4));
+        assert_eq!((1..Load::CALM).find_map(|_| load.judge_by(false)), None);
+        assert_eq!(load.judge_by(false), Some(ALL / 2));
+        for _ in 0..20 {
+            load.judge_by(true);
+        }
+        assert_eq!(load.share, LEAST);
+    }
+
+    #[test]
+    fn a_connection_is_in_or_out_by_its_ends_alone() {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let end = |port| Endpoint { address: "192.0.2.1".parse().unwrap(), port };
+        let places: Vec<_> = (0..4000).map(|port| place(&hasher, [end(port), end(80)])).collect();
+        assert!(places.iter().all(|&place| place < ALL));
+        let half = places.iter().filter(|&&place| place < ALL / 2).count();
+        assert!((1800..2200).contains(&half), "{half}");
+        assert_eq!(places[7], place(&hasher, [end(7), end(80)]));
+    }
+}
