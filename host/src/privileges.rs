@@ -108,7 +108,7 @@ const DENIED: [libc::c_long; 31] = [
 
 fn seccomp() -> Result<String, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
-    let rules: BTreeMap<_, _> = DENIED.into_iter().map(|call| (i64::from(call), Vec::new())).collect();
+    let rules: BTreeMap<_, _> = DENIED.into_iter().map(|call| (call, Vec::new())).collect();
     let refused = u32::try_from(libc::EPERM).unwrap_or(1);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(refused), arch);
     let program: BpfProgram = filter.and_then(BpfProgram::try_from).map_err(|error| error.to_string())?;
