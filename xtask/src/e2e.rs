@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
+use crate::{e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
@@ -12,6 +12,8 @@ pub(crate) enum Check {
     Losses(e2e_losses::Args),
     /// The statements of MariaDB under load against its own counters
     Mysql(e2e_mysql::Args),
+    /// What podtap sees live, in network namespaces
+    Live(e2e_live::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
     /// The commands of a MongoDB driver against its own command monitoring
@@ -24,6 +26,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Nginx(args) => e2e_nginx::run(args),
         Check::Losses(args) => e2e_losses::run(args),
         Check::Mysql(args) => e2e_mysql::run(args),
+        Check::Live(args) => e2e_live::run(args),
         Check::Kafka => e2e_kafka::run(),
         Check::Mongodb => e2e_mongodb::run(),
     }

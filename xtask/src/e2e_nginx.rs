@@ -70,12 +70,7 @@ pub(crate) fn make(args: &Args) -> Result<Traffic> {
     if args.reuse && fs::read_to_string(&traffic.log).is_ok_and(|log| log.lines().count() >= args.exchanges) {
         return Ok(traffic);
     }
-    fs::create_dir_all(&folder)?;
-    for page in 0..50 {
-        let file = folder.join(format!("site/pages/{page}.html"));
-        fs::create_dir_all(file.parent().context("a file in a folder")?)?;
-        fs::write(file, format!("<p>Page {page}</p>\n").repeat(30 + page * 2))?;
-    }
+    make_site(&folder)?;
     for _ in 0..3 {
         // Its absence marks a run that did not end well.
         let _ = fs::remove_file(&traffic.log);
@@ -88,41 +83,64 @@ pub(crate) fn make(args: &Args) -> Result<Traffic> {
     bail!("the kernel dropped packets in every attempt: the machine is too busy for a complete capture")
 }
 
+/// The pages that the load asks for.
+pub(crate) fn make_site(folder: &Path) -> Result<()> {
+    for page in 0..50 {
+        let file = folder.join(format!("site/pages/{page}.html"));
+        fs::create_dir_all(file.parent().context("a file in a folder")?)?;
+        fs::write(file, format!("<p>Page {page}</p>\n").repeat(30 + page * 2))?;
+    }
+    Ok(())
+}
+
 /// One attempt; returns how many packets the kernel dropped.
 fn capture(folder: &Path, traffic: &Traffic, exchanges: usize) -> Result<u64> {
     let port = process::free_port()?;
     let nginx = Nginx::start(folder, include_str!("../e2e/nginx.conf"), &[("PORT", port)])?;
     let tcpdump = Tcpdump::start(&traffic.capture, &format!("tcp port {port}"))?;
-    let mut expected = 0;
-    for (run, depth) in DEPTHS.into_iter().enumerate() {
-        let answers = exchanges.div_ceil(DEPTHS.len() * THREADS * depth) * depth;
-        expected += THREADS * answers;
-        load(&nginx, port, expected, &[answers.to_string(), depth.to_string(), run.to_string()])?;
-    }
-    // A connection for every request, for a fiftieth of them.
-    let answers = exchanges.div_ceil(50 * THREADS);
-    expected += THREADS * answers;
-    load(&nginx, port, expected, &[answers.to_string(), "1".into(), "close".into(), "close".into()])?;
+    put_load(&nginx, || Command::new("wrk"), &format!("127.0.0.1:{port}"), exchanges)?;
     let dropped = tcpdump.stop()?;
     let log = nginx.stop()?;
-    ensure!(log.lines().count() == expected, "nginx logged {} exchanges, not {expected}", log.lines().count());
     if dropped == 0 {
         fs::write(&traffic.log, log)?;
     }
     Ok(dropped)
 }
 
+/// At least so many exchanges with `server`, by the wrk that the command starts.
+pub(crate) fn put_load(nginx: &Nginx, wrk: impl Fn() -> Command, server: &str, exchanges: usize) -> Result<()> {
+    let mut expected = 0;
+    for (run, depth) in DEPTHS.into_iter().enumerate() {
+        let answers = exchanges.div_ceil(DEPTHS.len() * THREADS * depth) * depth;
+        expected += THREADS * answers;
+        let arguments = [answers.to_string(), depth.to_string(), run.to_string()];
+        load(nginx, wrk(), server, expected, &arguments)?;
+    }
+    // A connection for every request, for a fiftieth of them.
+    let answers = exchanges.div_ceil(50 * THREADS);
+    expected += THREADS * answers;
+    load(nginx, wrk(), server, expected, &[answers.to_string(), "1".into(), "close".into(), "close".into()])?;
+    ensure!(nginx.logged() == expected, "nginx logged {} exchanges, not {expected}", nginx.logged());
+    Ok(())
+}
+
 /// Runs wrk until nginx has logged `expected` exchanges in all. Its threads stop by themselves; wrk as a whole would
 /// wait for the end of its time.
-fn load(nginx: &Nginx, port: u16, expected: usize, arguments: &[String]) -> Result<()> {
+fn load(nginx: &Nginx, mut wrk: Command, server: &str, expected: usize, arguments: &[String]) -> Result<()> {
     let threads = THREADS.to_string();
-    let mut wrk = Command::new("wrk");
     wrk.args(["-t", &threads, "-c", &threads, "-d", "120s", "-s"]);
-    wrk.arg(workspace::root().join("xtask/e2e/load.lua")).arg(format!("http://127.0.0.1:{port}/")).arg("--");
+    wrk.arg(workspace::root().join("xtask/e2e/load.lua")).arg(format!("http://{server}/")).arg("--");
     wrk.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
     let mut wrk = Running::start(&mut wrk)?;
     wrk.wait_until(Duration::from_secs(110), || nginx.logged() >= expected)?;
     wrk.stop(Signal::Interrupt)
+}
+
+/// An error unless nginx's log and podtap's events have the same exchanges; their number.
+pub(crate) fn compare_texts(log: &str, events: &str) -> Result<usize> {
+    let logged = Exchanges::of_log(log)?;
+    compare(&logged, &Exchanges::of_events(events)?)?;
+    Ok(logged.count())
 }
 
 /// What two witnesses of an exchange must agree on.

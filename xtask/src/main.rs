@@ -5,6 +5,7 @@ mod captures;
 mod demo;
 mod e2e;
 mod e2e_kafka;
+mod e2e_live;
 mod e2e_losses;
 mod e2e_lossy;
 mod e2e_mongodb;

@@ -16,7 +16,8 @@ pub(crate) struct Args {
     /// Also what a local Apache Kafka needs: Java and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
-    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python; and
+    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python,
+    /// ip, ethtool, setcap; and
     /// what builds the example decoders: clang, lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
@@ -49,6 +50,9 @@ const E2E: &[Need] = &[
     Need { package: "mariadb-client", present: || has("mariadb") },
     Need { package: "sysbench", present: || has("sysbench") },
     Need { package: "tcpdump", present: || has("tcpdump") },
+    Need { package: "iproute2", present: || has("ip") },
+    Need { package: "ethtool", present: || has("ethtool") },
+    Need { package: "libcap2-bin", present: || has("setcap") },
     Need { package: "tshark", present: || has("tshark") },
     Need { package: "kcat", present: || has("kcat") },
     Need { package: "procps", present: || has("kill") },

@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins, process, setup,
-    workspace,
+    e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins,
+    process, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("fuzz", "--quick");
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e losses", "--quick");
+        tally.skip("e2e live", "--quick");
         tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
@@ -63,6 +64,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 let traffic = e2e_nginx::Args { exchanges: 50_000, reuse: true };
                 tally.step("e2e losses", || e2e_losses::run(&e2e_losses::Args::of(traffic)));
             }
+        }
+        match missing(&e2e_live::PROGRAMS).or_else(|| e2e_live::unavailable().map(str::to_owned)) {
+            Some(why) => tally.skip("e2e live", &why),
+            None => tally.step("e2e live", || e2e_live::run(&e2e_live::Args::of(20_000))),
         }
         let uninstalled = || mongodb::packages().err().map(|error| format!("pip cannot install it: {error:#}"));
         match missing(&mongodb::PROGRAMS).or_else(&unprivileged).or_else(uninstalled) {

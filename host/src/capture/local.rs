@@ -2,6 +2,8 @@
 //!
 //! podtap's own connections (to Kafka, to whoever reads its metrics) are not to be observed, or each event would make
 //! more of them. They are known by the sockets that this process has, whatever their address, and however late they come.
+//! One that was closed before anybody looked is taken for podtap's own where it is to a peer of podtap's and no other
+//! process has it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -13,6 +15,11 @@ use podtap_stream::Endpoint;
 
 /// Sockets are looked up again for a new connection, but no more often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Peers of podtap's that are remembered.
+const MAX_PEERS: usize = 1024;
+
+const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
 /// Addresses of this host's interfaces (in a pod: of the pod).
 pub fn addresses() -> Vec<IpAddr> {
@@ -31,7 +38,9 @@ pub fn addresses() -> Vec<IpAddr> {
 #[derive(Debug, Default)]
 pub struct OwnSockets {
     inodes: BTreeSet<u64>,
-    connected: HashSet<(IpAddr, u16)>,
+    connected: HashSet<Endpoint>,
+    /// Whom it is, or was, connected to.
+    peers: HashSet<Endpoint>,
     listening: HashSet<u16>,
     looked: Option<Instant>,
 }
@@ -60,26 +69,43 @@ impl OwnSockets {
     fn read_tables(&mut self) {
         self.connected.clear();
         self.listening.clear();
-        for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-            // Without IPv6 there is no second one.
-            let rows = fs::read_to_string(table).unwrap_or_default();
-            for row in rows.lines().skip(1).filter_map(Row::parse).filter(|row| self.inodes.contains(&row.inode)) {
-                if row.listens {
-                    self.listening.insert(row.port);
-                } else {
-                    self.connected.insert((row.address, row.port));
-                }
+        for row in rows() {
+            if !self.inodes.contains(&row.inode) {
+                continue;
+            }
+            if row.listens {
+                self.listening.insert(row.end.port);
+                continue;
+            }
+            self.connected.insert(row.end);
+            if self.peers.len() < MAX_PEERS {
+                self.peers.insert(row.peer);
             }
         }
     }
 
-    /// Is one of the connection's ends a socket of this process? `local`: the addresses of this host.
+    /// Is one of the connection's ends a socket of this process, or was it? `local`: the addresses of this host.
     pub fn own(&self, ends: [Endpoint; 2], local: &[IpAddr]) -> bool {
-        ends.iter().any(|end| {
-            self.connected.contains(&(end.address, end.port))
-                || (self.listening.contains(&end.port) && local.contains(&end.address))
-        })
+        let is_own = |end: &Endpoint| {
+            self.connected.contains(end) || (self.listening.contains(&end.port) && local.contains(&end.address))
+        };
+        let [a, b] = ends;
+        let was_own = |end: Endpoint, peer| local.contains(&end.address) && self.was_own(end, peer);
+        ends.iter().any(is_own) || was_own(a, b) || was_own(b, a)
     }
+
+    /// Is nobody known who else may have connected to this peer from there?
+    fn was_own(&self, end: Endpoint, peer: Endpoint) -> bool {
+        // What has no process any more has no inode.
+        self.peers.contains(&peer) && !rows().any(|row| row.end == end && row.peer == peer && row.inode != 0)
+    }
+}
+
+/// The kernel's TCP sockets of this network namespace.
+fn rows() -> impl Iterator<Item = Row> {
+    // Without IPv6 there is no second table.
+    let tables = TABLES.into_iter().map(|table| fs::read_to_string(table).unwrap_or_default());
+    tables.flat_map(|table| table.lines().skip(1).filter_map(Row::parse).collect::<Vec<_>>())
 }
 
 /// Of the sockets that this process has open.
@@ -98,8 +124,8 @@ fn inodes() -> io::Result<BTreeSet<u64>> {
 /// A row of /proc/net/tcp or tcp6 (proc(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
-    address: IpAddr,
-    port: u16,
+    end: Endpoint,
+    peer: Endpoint,
     listens: bool,
     inode: u64,
 }
@@ -107,15 +133,15 @@ struct Row {
 impl Row {
     fn parse(line: &str) -> Option<Row> {
         let mut words = line.split_ascii_whitespace();
-        let (address, port) = words.nth(1)?.split_once(':')?;
-        let (state, inode) = (words.nth(1)?, words.nth(5)?);
-        Some(Row {
-            address: parse_address(address)?,
-            port: u16::from_str_radix(port, 16).ok()?,
-            listens: state == "0A",
-            inode: inode.parse().ok()?,
-        })
+        let (end, peer) = (parse_end(words.nth(1)?)?, parse_end(words.next()?)?);
+        let (state, inode) = (words.next()?, words.nth(5)?);
+        Some(Row { end, peer, listens: state == "0A", inode: inode.parse().ok()? })
     }
+}
+
+fn parse_end(text: &str) -> Option<Endpoint> {
+    let (address, port) = text.split_once(':')?;
+    Some(Endpoint { address: parse_address(address)?, port: u16::from_str_radix(port, 16).ok()? })
 }
 
 /// The kernel prints each four bytes, which are in network order, as a number of its own order.
@@ -143,13 +169,14 @@ mod tests {
     #[cfg(target_endian = "little")]
     #[test]
     fn rows_of_the_kernels_tables() {
+        let end = |address: &str, port| Endpoint { address: address.parse().unwrap(), port };
         let v4 = "   1: 0100007F:1F90 0200007F:D431 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0";
-        let expected = Row { address: "127.0.0.1".parse().unwrap(), port: 8080, listens: false, inode: 4711 };
-        assert_eq!(Row::parse(v4), Some(expected));
+        let (at, peer) = (end("127.0.0.1", 8080), end("127.0.0.2", 54321));
+        assert_eq!(Row::parse(v4), Some(Row { end: at, peer, listens: false, inode: 4711 }));
         let v6 = "   0: 0000000000000000FFFF00000100007F:0050 00000000000000000000000000000000:0000 0A \
                   00000000:00000000 00:00000000 00000000 0 0 12 1 0";
-        let expected = Row { address: "127.0.0.1".parse().unwrap(), port: 80, listens: true, inode: 12 };
-        assert_eq!(Row::parse(v6), Some(expected));
+        let (at, peer) = (end("127.0.0.1", 80), end("::", 0));
+        assert_eq!(Row::parse(v6), Some(Row { end: at, peer, listens: true, inode: 12 }));
         for bad in ["", "0: 1:2", "0: 0100007F:XX 0:0 0A 0 0 0 0 0 1", "0: é100007F:0050 0:0 0A 0 0 0 0 0 1"] {
             assert_eq!(Row::parse(bad), None, "{bad}");
         }
@@ -160,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_this_process_are_its_own_as_long_as_they_are_there() {
+    fn sockets_of_this_process_are_its_own() {
         let mut own = OwnSockets::default();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = endpoint(listener.local_addr().unwrap());
@@ -171,10 +198,13 @@ mod tests {
         assert!(own.own(ends, &[]));
         // A listener's port is its own on addresses of this host only.
         assert!(own.own([stranger, server], &[server.address]) && !own.own([stranger, stranger], &[server.address]));
-        drop((client, listener));
+        // Closed, but to a known peer, and nobody else's.
+        drop(client);
         std::thread::sleep(LOOK_INTERVAL);
-        assert!(own.look());
-        assert!(!own.own(ends, &[server.address]));
+        own.look();
+        assert!(own.own(ends, &[server.address]));
+        // From elsewhere it never was.
+        assert!(!own.own([stranger, server], &[]));
     }
 
     #[test]

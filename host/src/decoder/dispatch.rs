@@ -326,7 +326,11 @@ impl Sink for Dispatcher<'_> {
         self.now_ns = closed.time_ns;
         let Some(id) = self.table.id(connection.id) else {
             // It never carried anything.
-            self.ended.iter_mut().for_each(|ended| ended.push(Ended::new(connection, closed)));
+            if let Some(ended) = &mut self.ended
+                && self.admission.as_mut().and_then(|it| it.refuse(connection)) != Some(Refusal::Own)
+            {
+                ended.push(Ended::new(connection, closed));
+            }
             return;
         };
         if self.ended.is_some()

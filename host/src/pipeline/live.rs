@@ -41,8 +41,10 @@ pub fn run(
     let mut worker = Worker::new(decoders, config, outputs, &mut report);
     let own = Shared::default();
     worker.dispatcher.admit_by(Box::new(Gate { own: own.clone(), hasher: BuildHasherDefault::default() }));
-    let mut keeper = Keeper::new(own, config.capture.max_cpu_percent);
+    let mut keeper = Keeper::new(own.clone(), config.capture.max_cpu_percent);
     keeper.look_up_addresses(&mut worker);
+    // Outputs have their connections by now.
+    own.with(|known| known.sockets.look());
     let mut idle = false;
     while !stop.is_requested() {
         let read = live.read(|record| {

@@ -1,0 +1,322 @@
+//! `cargo xtask e2e live`: does podtap see live what a server in a network namespace of its own serves?
+//!
+//! ```text
+//!  client's namespace: wrk ── veth pair, segments offloaded or not ── server's namespace: nginx, podtap run
+//! ```
+//!
+//! podtap captures there as root, and in the shape of a sidecar: as user 65532 with CAP_NET_RAW alone, from a root file
+//! system that is read-only. Its events are compared with nginx's access log. Then the interface is taken away and comes
+//! again. At last podtap publishes to a broker on an interface that it captures on: of that nothing may be seen.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::process::{self, Running, Signal};
+use crate::traffic::Nginx;
+use crate::{e2e_nginx, kafka, release, workspace};
+
+/// Programs that the check needs.
+pub(crate) const PROGRAMS: [&str; 8] = ["nginx", "wrk", "curl", "ip", "ethtool", "setpriv", "setcap", "unshare"];
+
+/// How much.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Exchanges of each run, at least
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) exchanges: usize,
+    /// An executable with its plugins beside it, to check instead of building the release
+    #[arg(long)]
+    pub(crate) podtap: Option<PathBuf>,
+    /// The client's namespace: set by the check itself, which runs in the server's
+    #[arg(long, hide = true)]
+    client: Option<String>,
+}
+
+impl Args {
+    pub(crate) fn of(exchanges: usize) -> Args {
+        Args { exchanges, podtap: None, client: None }
+    }
+}
+
+const SERVER_ADDRESS: &str = "10.107.0.1";
+const CLIENT_ADDRESS: &str = "10.107.0.2";
+/// In the server's namespace.
+const INTERFACE: &str = "podtap0";
+
+/// Why it cannot run here, beside programs that are missing.
+pub(crate) fn unavailable() -> Option<&'static str> {
+    if !process::is_root() {
+        return Some("namespaces need root");
+    }
+    let name = format!("podtap-{}-try", std::process::id());
+    match process::captured(ip().args(["netns", "add", &name])) {
+        Ok(output) if output.status.success() => {
+            let _ = process::captured(ip().args(["netns", "del", &name]));
+            None
+        }
+        _ => Some("network namespaces cannot be made here"),
+    }
+}
+
+/// Makes the namespaces and checks in them.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(client) = &args.client {
+        return inside(args, client);
+    }
+    let podtap = args.podtap.clone().map_or_else(release::build, Ok)?;
+    let namespaces = Namespaces::make()?;
+    let mut check = namespaces.within(&namespaces.server, std::env::current_exe()?);
+    check.args(["e2e", "live", "--client", &namespaces.client, "--exchanges", &args.exchanges.to_string()]);
+    process::run(check.arg("--podtap").arg(&podtap))?;
+    match kafka::unavailable() {
+        Some(why) => println!("skipped: podtap's own connections to Kafka: {why}"),
+        None => own_connections(&podtap)?,
+    }
+    Ok(())
+}
+
+fn ip() -> Command {
+    Command::new(process::find("ip").unwrap_or_else(|| "ip".into()))
+}
+
+/// Two network namespaces with a veth pair between; removed when dropped.
+struct Namespaces {
+    server: String,
+    client: String,
+}
+
+impl Namespaces {
+    fn make() -> Result<Namespaces> {
+        let name = |side: &str| format!("podtap-{}-{side}", std::process::id());
+        let namespaces = Namespaces { server: name("server"), client: name("client") };
+        for namespace in [&namespaces.server, &namespaces.client] {
+            process::output(ip().args(["netns", "add", namespace]))?;
+            process::output(ip().args(["-n", namespace, "link", "set", "lo", "up"]))?;
+        }
+        link(&namespaces.server, &namespaces.client)?;
+        Ok(namespaces)
+    }
+
+    fn within(&self, namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = ip();
+        command.args(["netns", "exec", namespace]).arg(program);
+        command
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for namespace in [&self.server, &self.client] {
+            let _ = process::captured(ip().args(["netns", "del", namespace]));
+        }
+    }
+}
+
+/// The veth pair, with its addresses.
+fn link(server: &str, client: &str) -> Result<()> {
+    let add = ["-n", server, "link", "add", INTERFACE, "type", "veth", "peer", "name", "podtap1", "netns", client];
+    process::output(ip().args(add))?;
+    for (namespace, interface, address) in [(server, INTERFACE, SERVER_ADDRESS), (client, "podtap1", CLIENT_ADDRESS)] {
+        process::output(ip().args(["-n", namespace, "address", "add", &format!("{address}/24"), "dev", interface]))?;
+        process::output(ip().args(["-n", namespace, "link", "set", interface, "up"]))?;
+    }
+    Ok(())
+}
+
+/// A podtap that captures.
+struct Podtap {
+    process: Running,
+    events: PathBuf,
+    log: PathBuf,
+}
+
+impl Podtap {
+    /// Starts it with these options; returns once it captures.
+    fn start(mut command: Command, folder: &Path, options: &[&str]) -> Result<Podtap> {
+        let (events, log) = (folder.join("events.jsonl"), folder.join("podtap.log"));
+        command.args(["run", "--output", "json"]).args(options);
+        command.stdin(Stdio::null()).stdout(File::create(&events)?).stderr(File::create(&log)?);
+        let mut podtap = Podtap { process: Running::start(&mut command)?, events, log };
+        let says = |log: &Path, words: &str| fs::read_to_string(log).is_ok_and(|said| said.contains(words));
+        podtap
+            .process
+            .wait_until(Duration::from_secs(60), || says(&podtap.log, "\"capturing\""))
+            .with_context(|| fs::read_to_string(&podtap.log).unwrap_or_default())?;
+        Ok(podtap)
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn wait_for(&self, words: &str) -> Result<()> {
+        let start = Instant::now();
+        while !self.said().contains(words) {
+            ensure!(start.elapsed() < Duration::from_secs(20), "podtap does not say {words:?}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Ends it, what it has captured included. Gives its events and what it said.
+    fn stop(self) -> Result<(Vec<Value>, String)> {
+        // Longer than packets wait in the kernel's buffer for company.
+        std::thread::sleep(Duration::from_millis(500));
+        let Podtap { process, events, log } = self;
+        process.stop(Signal::Terminate)?;
+        let said = fs::read_to_string(log)?;
+        ensure!(!said.contains("dropped by kernel"), "the kernel dropped packets:\n{said}");
+        let events = fs::read_to_string(events)?;
+        let events: Result<Vec<_>, _> = events.lines().map(serde_json::from_str).collect();
+        Ok((events?, said))
+    }
+}
+
+/// In the server's namespace.
+fn inside(args: &Args, client: &str) -> Result<()> {
+    let podtap = args.podtap.as_ref().context("the outer check names the program")?;
+    let folder = workspace::target().join("e2e/live");
+    e2e_nginx::make_site(&folder)?;
+    let sidecar = Sidecar::install(podtap)?;
+    for offloaded in ["on", "off"] {
+        for (interface, exec) in [(INTERFACE, None), ("podtap1", Some(client))] {
+            let mut ethtool = exec.map_or_else(
+                || Command::new("ethtool"),
+                |client| {
+                    let mut ethtool = ip();
+                    ethtool.args(["netns", "exec", client, "ethtool"]);
+                    ethtool
+                },
+            );
+            ethtool.args(["-K", interface]);
+            process::output(ethtool.args(["tso", offloaded, "gso", offloaded, "gro", offloaded]))?;
+        }
+        for (shape, command) in [("as root", release::command(podtap.clone())), ("as a sidecar", sidecar.command())] {
+            let started = Podtap::start(command, &folder, &["--interface", INTERFACE])?;
+            let port = process::free_port()?;
+            let nginx = start_nginx(&folder, port)?;
+            e2e_nginx::put_load(&nginx, || client_wrk(client), &format!("{SERVER_ADDRESS}:{port}"), args.exchanges)?;
+            let log = nginx.stop()?;
+            let events = started.events.clone();
+            let (seen, said) = started.stop()?;
+            let count = e2e_nginx::compare_texts(&log, &fs::read_to_string(events)?)
+                .with_context(|| format!("{shape}, offloads {offloaded}:\n{said}"))?;
+            ensure!(
+                seen.iter().all(|event| event["vantage"] == "server"),
+                "an event whose vantage is not the server's"
+            );
+            println!(
+                "live, {shape}, offloads {offloaded}: {count} exchanges, the same in nginx's log and in podtap's events"
+            );
+        }
+    }
+    interface_goes_and_comes(podtap, &folder, client)
+}
+
+fn start_nginx(folder: &Path, port: u16) -> Result<Nginx> {
+    let everywhere = include_str!("../e2e/nginx.conf").replace("listen 127.0.0.1:", "listen 0.0.0.0:");
+    Nginx::start(folder, &everywhere, &[("PORT", port)])
+}
+
+fn client_wrk(client: &str) -> Command {
+    let mut wrk = ip();
+    wrk.args(["netns", "exec", client, "wrk"]);
+    wrk
+}
+
+/// podtap as in a pod: another user, one capability, nothing to write to.
+struct Sidecar {
+    folder: tempfile::TempDir,
+}
+
+impl Sidecar {
+    fn install(podtap: &Path) -> Result<Sidecar> {
+        // Where that user can read it.
+        let folder = tempfile::Builder::new().prefix("podtap-sidecar-").tempdir_in("/tmp")?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        let program = folder.path().join("podtap");
+        fs::copy(podtap, &program)?;
+        let plugins = podtap.parent().context("a program lies in a folder")?.join("plugins");
+        fs::create_dir(folder.path().join("plugins"))?;
+        for file in fs::read_dir(&plugins).with_context(|| plugins.display().to_string())? {
+            let file = file?;
+            fs::copy(file.path(), folder.path().join("plugins").join(file.file_name()))?;
+        }
+        process::output(
+            Command::new(process::find("setcap").context("no setcap")?).arg("cap_net_raw+ep").arg(&program),
+        )?;
+        Ok(Sidecar { folder })
+    }
+
+    fn command(&self) -> Command {
+        // No shell between setpriv and podtap.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "mount -o remount,bind,ro / && exec \"$@\"", "sidecar"]);
+        command.args(["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--bounding-set=-all,+net_raw"]);
+        command.arg(self.folder.path().join("podtap"));
+        command
+    }
+}
+
+/// The interface is removed while podtap captures, and made again.
+fn interface_goes_and_comes(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
+    let started = Podtap::start(release::command(podtap.to_owned()), folder, &["--interface", INTERFACE])?;
+    let server = process::output(ip().args(["netns", "identify"]))?.trim().to_owned();
+    process::output(ip().args(["link", "del", INTERFACE]))?;
+    started.wait_for("capturing has ended")?;
+    link(&server, client)?;
+    started.wait_for("captured on again")?;
+    let port = process::free_port()?;
+    let nginx = start_nginx(folder, port)?;
+    for _ in 0..3 {
+        let mut curl = ip();
+        curl.args(["netns", "exec", client, "curl", "--silent", "--fail"]);
+        process::output(curl.arg(format!("http://{SERVER_ADDRESS}:{port}/items/1")))?;
+    }
+    nginx.stop()?;
+    let (events, said) = started.stop()?;
+    ensure!(events.len() == 3, "{} events of 3 requests after the interface was back:\n{said}", events.len());
+    println!("live: the interface went and came again, and is captured on again");
+    Ok(())
+}
+
+/// podtap captures on the interface by which it reaches the broker.
+fn own_connections(podtap: &Path) -> Result<()> {
+    let folder = workspace::target().join("e2e/live");
+    let broker = kafka::Borrowed::borrow()?;
+    let brokers = broker.0.address.as_str();
+    let topic = format!("podtap-live-{}", std::process::id());
+    let options = ["--interface", "lo", "--connections", "--kafka-brokers", brokers, "--kafka-topic", &topic];
+    let started = Podtap::start(release::command(podtap.to_owned()), &folder, &options)?;
+    let port = process::free_port()?;
+    e2e_nginx::make_site(&folder)?;
+    let nginx = start_nginx(&folder, port)?;
+    for _ in 0..20 {
+        let url = format!("http://127.0.0.1:{port}/items/1");
+        process::output(Command::new("curl").args(["--silent", "--fail", &url]))?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    nginx.stop()?;
+    let (events, said) = started.stop()?;
+    let kafka_port: u64 = brokers.rsplit_once(':').context("an address has a port")?.1.parse()?;
+    let ports = |event: &Value| {
+        let ends = ["/client/port", "/server/port", "/endpoints/0/port", "/endpoints/1/port"];
+        ends.map(|end| event.pointer(end).and_then(Value::as_u64))
+    };
+    let exchanges = events.iter().filter(|event| event.pointer("/attributes/url.path").is_some()).count();
+    if let Some(own) = events.iter().find(|event| ports(event).contains(&Some(kafka_port))) {
+        bail!("podtap told of its own connection: {own}");
+    }
+    ensure!(exchanges == 20, "{exchanges} events of 20 requests:\n{said}");
+    ensure!(said.contains("own connections"), "podtap saw none of its own connections:\n{said}");
+    println!(
+        "live: {exchanges} exchanges published to a broker on the same interface, and none of podtap's own connections told"
+    );
+    Ok(())
+}
