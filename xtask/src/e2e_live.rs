@@ -266,7 +266,7 @@ impl Sidecar {
 
 /// The interface is removed while podtap captures, and made again.
 fn interface_goes_and_comes(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
-    let started = Podtap::start(release::command(podtap.to_owned()), folder, &["--interface", INTERFACE])?;
+    let started = Podtap::start(release::command(podtap), folder, &["--interface", INTERFACE])?;
     let server = process::output(ip().args(["netns", "identify"]))?.trim().to_owned();
     process::output(ip().args(["link", "del", INTERFACE]))?;
     started.wait_for("capturing has ended")?;
@@ -293,7 +293,7 @@ fn own_connections(podtap: &Path) -> Result<()> {
     let brokers = broker.0.address.as_str();
     let topic = format!("podtap-live-{}", std::process::id());
     let options = ["--interface", "lo", "--connections", "--kafka-brokers", brokers, "--kafka-topic", &topic];
-    let started = Podtap::start(release::command(podtap.to_owned()), &folder, &options)?;
+    let started = Podtap::start(release::command(podtap), &folder, &options)?;
     let port = process::free_port()?;
     e2e_nginx::make_site(&folder)?;
     let nginx = start_nginx(&folder, port)?;
