@@ -642,6 +642,8 @@ impl Publisher<'_> {
                 self.redaction.redact_query(query);
             }
         }
+        // What is empty says nothing.
+        attributes.retain(|(_, value)| !matches!(value, Value::Text(text) if text.is_empty()));
 
         let number = tracked.number_exchange();
         let (client, server, midstream) = (tracked.client(), tracked.server(), tracked.midstream);

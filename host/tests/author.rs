@@ -287,3 +287,29 @@ fn from_a_new_crate_to_events() {
     let own = run(&["cargo", "test", "--quiet", "--offline", "--manifest-path", manifest.to_str().unwrap()]);
     assert!(own.contains("4 passed"), "{own}");
 }
+
+#[test]
+fn what_is_empty_is_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("empty.pcap");
+    let mut capture = Capture::default();
+    capture.connection(40000, 7070).client("GET \n").server("OK 1\n").close();
+    fs::write(&file, capture.file(101)).unwrap();
+    let run = run(&[&"replay", &"--plugin", &template(), &file, &"--output", &"json"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.contains(r#""attributes":{"template.status":"OK"}"#), "{}", run.stdout);
+}
+
+/// A decoder that an outsider wrote, with the guides alone: it is to stay as short as that.
+#[test]
+fn the_example_in_rust_is_short_and_stands_every_check() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/examples/redis");
+    let source = fs::read_to_string(example.join("src/lib.rs")).unwrap();
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    let lines = source.lines().filter(is_code).count();
+    assert!(lines <= 150, "{lines} lines of code");
+    let component = template().with_file_name("redis.wasm");
+    let captures = example.join("tests/captures");
+    let run = run(&[&"plugin", &"test", &component, &"--captures", &captures, &"--contract"]);
+    assert_eq!(run.code, Some(0), "{}\n{}", run.stdout, run.stderr);
+}

@@ -19,7 +19,7 @@ what was asked for; your own code may say so too). Pass all three on with `?`: `
 | something remembered from a request to its response | `Exchange::state`, of the type `T` of `Exchanges<T>` |
 | something remembered for the whole connection | an `Rc<RefCell<...>>` of your own, in the closures that you give to `requests` and `responses`; compare `Stream::losses` to know whether it can still be trusted |
 | large payload passed over | `Stream::skip`: podtap then leaves it out |
-| nothing more of a connection, as when a server begins to push | `Stream::ignore_connection` |
+| nothing more of a connection, as when a server begins to push behind a certain command | remember that in `Exchange::state`; the function that reads requests returns `Err(Break::End)`, which ends that side's task; the one that reads responses finishes the exchange, calls `Stream::ignore_connection`, and awaits `Stream::rest` |
 | another protocol from here on, as after an upgrade | `Stream::hand_over` |
 | payload that is compressed | `Stream::unpack` |
 | a request that is not worth an event | `Exchange::leave_out` |

@@ -4,15 +4,22 @@
 pub(crate) mod by_id;
 pub(crate) mod in_order;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::bindings::podtap::decoder::types::Output;
 use crate::fields::{Field, Settable};
 use crate::stream::{Break, Inbox, Span, Stream};
 
-/// Requests of one connection that may wait for their responses; with one more, the oldest is given up.
-pub const MAX_WAITING: usize = 256;
+/// Requests of one connection that may wait for their responses, in order; with one more, the oldest is given up as if it
+/// had none.
+pub const MAX_WAITING: usize = 4096;
+
+/// The same where responses name their requests.
+pub const MAX_WAITING_BY_ID: usize = 256;
+
+/// Exchanges of all connections of an instance that may be open; beyond, a connection gives up its oldest for a new one.
+pub const MAX_OPEN: usize = 32 * 1024;
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +152,8 @@ struct Report<T> {
     spare: Vec<Box<Exchange<T>>>,
     /// Lost outside any exchange, to be noted in the next one.
     lost_bytes: u64,
+    /// Exchanges that are open, of all connections of the instance.
+    open: Rc<Cell<usize>>,
 }
 
 impl<T: Default> Report<T> {
@@ -153,17 +162,25 @@ impl<T: Default> Report<T> {
         output: Rc<RefCell<Output>>,
         client: Rc<RefCell<Inbox>>,
         complete: fn(&mut Exchange<T>),
+        open: Rc<Cell<usize>>,
     ) -> Report<T> {
-        Report { connection, output, client, complete, spare: Vec::new(), lost_bytes: 0 }
+        Report { connection, output, client, complete, spare: Vec::new(), lost_bytes: 0, open }
     }
 
     fn fresh(&mut self) -> Box<Exchange<T>> {
         let mut exchange = self.spare.pop().unwrap_or_default();
         exchange.lost_bytes = std::mem::take(&mut self.lost_bytes);
+        self.open.set(self.open.get() + 1);
         exchange
     }
 
+    /// Is there no room for one more, with so many of this connection?
+    fn is_full(&self, waiting: usize, most: usize) -> bool {
+        waiting >= most || (waiting > 0 && self.open.get() >= MAX_OPEN)
+    }
+
     fn emit(&mut self, mut exchange: Box<Exchange<T>>, response: Option<Span>, outcome: u8) {
+        self.open.set(self.open.get().saturating_sub(1));
         if exchange.left_out {
             return self.keep(exchange);
         }

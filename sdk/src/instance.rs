@@ -3,7 +3,7 @@
 //! An instance holds any number of connections. Each has two tasks; an entry wakes the task of its side, which runs
 //! until it needs more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -99,13 +99,15 @@ pub struct Connection {
     client: Rc<RefCell<Inbox>>,
     server: Rc<RefCell<Inbox>>,
     close: Option<Box<dyn Close>>,
+    /// Exchanges that are open, of all connections of the instance.
+    open: Rc<Cell<usize>>,
 }
 
 impl Connection {
-    fn new(facts: OpenedConnection, output: &Rc<RefCell<Output>>) -> Connection {
+    fn new(facts: OpenedConnection, output: &Rc<RefCell<Output>>, open: &Rc<Cell<usize>>) -> Connection {
         let inbox = |side| Rc::new(RefCell::new(Inbox::new(facts.id, side, Rc::clone(output))));
         let (client, server) = (inbox(0), inbox(FROM_SERVER));
-        Connection { facts, output: Rc::clone(output), client, server, close: None }
+        Connection { facts, output: Rc::clone(output), client, server, close: None, open: Rc::clone(open) }
     }
 
     /// The client's side.
@@ -127,7 +129,13 @@ impl Connection {
     /// As [`Connection::exchanges`]; `complete` is called for each exchange right before it is reported, however it
     /// ended, to set what is known only then.
     pub fn exchanges_completed_by<T: Default + 'static>(&mut self, complete: fn(&mut Exchange<T>)) -> Exchanges<T> {
-        let exchanges = Exchanges::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client), complete);
+        let exchanges = Exchanges::new(
+            self.facts.id,
+            Rc::clone(&self.output),
+            Rc::clone(&self.client),
+            complete,
+            Rc::clone(&self.open),
+        );
         self.close = Some(Box::new(exchanges.clone()));
         exchanges
     }
@@ -135,7 +143,8 @@ impl Connection {
     /// The connection's exchanges, paired by id, instead of [`Connection::exchanges`]: for protocols whose responses
     /// name the request that they answer. One call per connection, as there.
     pub fn exchanges_by_id<T: Default + 'static>(&mut self) -> ExchangesById<T> {
-        let exchanges = ExchangesById::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client));
+        let exchanges =
+            ExchangesById::new(self.facts.id, Rc::clone(&self.output), Rc::clone(&self.client), Rc::clone(&self.open));
         self.close = Some(Box::new(exchanges.clone()));
         exchanges
     }
@@ -188,6 +197,7 @@ pub struct Instance<D> {
     /// By the id that podtap chose; ids are dense.
     connections: Vec<Option<Tracked>>,
     output: Rc<RefCell<Output>>,
+    open_exchanges: Rc<Cell<usize>>,
 }
 
 impl<D: Decoder> Instance<D> {
@@ -197,7 +207,7 @@ impl<D: Decoder> Instance<D> {
     /// The decoder's own words on its configuration.
     pub fn new(config: &str) -> Result<Instance<D>, String> {
         let output = Rc::new(RefCell::new(output_like(&EMPTY)));
-        Ok(Instance { decoder: D::configure(config)?, connections: Vec::new(), output })
+        Ok(Instance { decoder: D::configure(config)?, connections: Vec::new(), output, open_exchanges: Rc::default() })
     }
 
     /// [`Decoder::probe`].
@@ -227,7 +237,7 @@ impl<D: Decoder> Instance<D> {
 
     fn open(&mut self, facts: OpenedConnection) {
         let index = facts.id as usize;
-        let mut connection = Connection::new(facts, &self.output);
+        let mut connection = Connection::new(facts, &self.output, &self.open_exchanges);
         let tasks = self.decoder.connect(&mut connection);
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);

@@ -92,7 +92,7 @@ pub use bindings::podtap::decoder::types::{Batch, OpenedConnection, Output};
 pub use delimiter::Delimiter;
 pub use exchanges::by_id::ExchangesById;
 pub use exchanges::in_order::Exchanges;
-pub use exchanges::{Exchange, MAX_WAITING, Outcome};
+pub use exchanges::{Exchange, MAX_OPEN, MAX_WAITING, MAX_WAITING_BY_ID, Outcome};
 pub use fields::{Attribute, Field, FieldKind, Flag, Float, Int, Settable, Text, Uint};
 #[doc(hidden)]
 pub use instance::Guest;

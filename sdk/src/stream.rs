@@ -602,8 +602,8 @@ impl Stream {
         self.until(end, max.max(header).saturating_add(1), read).await?.ok_or(Break::Malformed)
     }
 
-    /// Looks at the next `length` bytes without consuming them: the next read sees them again. They are fewer where a gap
-    /// or the side's end comes first. Meant for a few bytes that say what follows; [`Stream::resync`] gives them up.
+    /// Looks at the next `length` bytes without consuming them: the next read sees them again. Waits until all have come,
+    /// so ask for no more than the message certainly has; they are fewer only where a gap or the side's end comes first. Meant for a few bytes that say what follows; [`Stream::resync`] gives them up.
     pub async fn peek<T>(&mut self, length: usize, read: impl FnOnce(&[u8]) -> T) -> Result<T, Break> {
         let mut read = Some(read);
         poll_fn(|_| self.inbox.borrow_mut().peek(length, &mut read)).await
@@ -691,8 +691,9 @@ impl Stream {
         poll_fn(|_| self.inbox.borrow_mut().rest(begin)).await
     }
 
-    /// After a gap or nonsense: gives up bytes until `find` sees a message begin. What was read of the last message is
-    /// given up too. Gives the number of bytes lost in gaps on the way. Where the side ends first, the next read says so.
+    /// After a gap or nonsense: gives up bytes until `find` sees a message begin. It gets what has come, from a segment's
+    /// start or from behind what was read of it, never nothing, and gives an offset in that; a start that is cut by the
+    /// segment's end may be missed. What was read of the last message is given up too. Gives the number of bytes lost in gaps on the way. Where the side ends first, the next read says so.
     ///
     /// ```
     /// # use podtap_sdk::{Break, Stream};
@@ -740,7 +741,8 @@ impl Stream {
         Losses(Rc::clone(&self.inbox.borrow().lost))
     }
 
-    /// Asks podtap to send no more of this connection, in either direction.
+    /// Asks podtap to send no more of this connection, in either direction. What is under way already still comes: have the
+    /// other side's task end (`Err(Break::End)`), and end this one by [`Stream::rest`].
     pub fn ignore_connection(&self) {
         self.side().borrow_mut().demand(DEMAND_IGNORE, 0);
     }

@@ -9,11 +9,11 @@
 //!
 //! Invariant: only the newest may have an unfinished request; at most one is being answered, for a side is read in order.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{Close, Exchange, MAX_WAITING, Outcome, Report, code, messages};
+use super::{Close, Exchange, MAX_WAITING_BY_ID, Outcome, Report, code, messages};
 use crate::bindings::podtap::decoder::types::Output;
 use crate::instance::Connection;
 use crate::stream::{Break, Inbox, Span, Stream};
@@ -105,17 +105,22 @@ impl<T> Clone for ExchangesById<T> {
 }
 
 impl<T: Default + 'static> ExchangesById<T> {
-    pub(crate) fn new(connection: u32, output: Rc<RefCell<Output>>, client: Rc<RefCell<Inbox>>) -> ExchangesById<T> {
-        let report = Report::new(connection, output, client, |_| ());
+    pub(crate) fn new(
+        connection: u32,
+        output: Rc<RefCell<Output>>,
+        client: Rc<RefCell<Inbox>>,
+        open: Rc<Cell<usize>>,
+    ) -> ExchangesById<T> {
+        let report = Report::new(connection, output, client, |_| (), open);
         let pairing = Pairing { report, waiting: VecDeque::new(), answering: None };
         ExchangesById { pairing: Rc::new(RefCell::new(pairing)) }
     }
 
     /// The message that the client's stream has begun is request `id`. `fill` sets what is known of it. One that waits
-    /// under the same id is given up, and so is the oldest where [`MAX_WAITING`] wait.
+    /// under the same id is given up, and so is the oldest where [`MAX_WAITING_BY_ID`] wait.
     pub fn request<R>(&self, id: u64, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
         let mut pairing = self.pairing.borrow_mut();
-        let full = (pairing.waiting.len() >= MAX_WAITING).then_some(0);
+        let full = pairing.report.is_full(pairing.waiting.len(), MAX_WAITING_BY_ID).then_some(0);
         if let Some(oldest) = pairing.position(id).or(full).and_then(|position| pairing.waiting.remove(position)) {
             pairing.give_up(oldest, None, false);
         }

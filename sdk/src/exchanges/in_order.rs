@@ -21,7 +21,7 @@
 //! waited for that before. Bias: until one is seen to ask while others wait behind a response, it is taken to wait, even
 //! if it sends several requests at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -148,7 +148,7 @@ impl<T: Default> Pairing<T> {
 
     /// A new request joins those that wait, if any.
     fn join(&mut self) {
-        if self.waiting.len() >= MAX_WAITING {
+        if self.report.is_full(self.waiting.len(), MAX_WAITING) {
             // Not the one being answered; else the oldest, whose response will come first.
             let first = usize::from(self.waiting.front().is_some_and(|front| front.answering));
             if let Some(oldest) = self.waiting.remove(first) {
@@ -231,9 +231,10 @@ impl<T: Default + 'static> Exchanges<T> {
         output: Rc<RefCell<Output>>,
         client: Rc<RefCell<Inbox>>,
         complete: fn(&mut Exchange<T>),
+        open: Rc<Cell<usize>>,
     ) -> Exchanges<T> {
         let pairing = Pairing {
-            report: Report::new(connection, output, client, complete),
+            report: Report::new(connection, output, client, complete, open),
             waiting: VecDeque::new(),
             order: Order::Known,
             forgotten: 0,
@@ -279,7 +280,8 @@ impl<T: Default + 'static> Exchanges<T> {
         }
     }
 
-    /// A response has begun: `fill` sees the exchange it belongs to, with the state that the request left there (the
+    /// A response has begun, as is to be said as soon as it is known: should the stream break before, the next response is
+    /// taken for it. `fill` sees the exchange it belongs to, with the state that the request left there (the
     /// default, where the request was not captured). May be called again for the same response.
     pub fn response<R>(&self, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
         fill(self.pairing.borrow_mut().answering())

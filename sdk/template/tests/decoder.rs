@@ -1,8 +1,9 @@
 //! Conversations through the decoder as native code, cut, lost and begun in every way. Captures go through the component
 //! by `podtap plugin test`.
 
-use podtap_sdk::testing::{Conversation, Cut};
 use podtap_template::Lines;
+
+use podtap_sdk::testing::{Conversation, Cut};
 
 #[test]
 fn a_line_is_answered_by_a_line() {
