@@ -3,9 +3,10 @@
 //! One thread reads, reassembles and decodes. It never waits but for packets: then all that was held back has been handed
 //! on. Once a second it looks after everything else.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use podtap_stream::{Connection, Endpoint};
@@ -80,7 +81,7 @@ pub fn run(
 
 /// What the gate and its keeper know together.
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Known>>);
+struct Shared(Rc<RefCell<Known>>);
 
 struct Known {
     sockets: OwnSockets,
@@ -97,8 +98,7 @@ impl Default for Known {
 
 impl Shared {
     fn with<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
-        // One thread has it; what a panic would have left is as good as before.
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.borrow_mut())
     }
 }
 
