@@ -14,11 +14,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat};
+use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat, TrafficChoice};
 use crate::event::Format;
 use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
-use crate::publish::{Colour, Outputs, PublishError};
+use crate::publish::{Colour, Outputs, PublishError, Traffic, Waits};
 use crate::reference;
+use crate::stop::Stop;
 
 mod plugin;
 
@@ -224,12 +225,14 @@ impl ReplayArguments {
         if let Some(file) = self.input_to_be_overwritten(&config) {
             anyhow::bail!("{}: both a capture file and the output file; choose another --output-file", file.display());
         }
-        let mut outputs = Outputs::open(&config, self.color)?;
+        let stop = Stop::on_signals(config.delivery.shutdown_grace.0).context("signals cannot be listened to")?;
+        let waits = Waits { traffic: self.traffic(&config), stop: stop.clone(), ..Waits::recorded(&config) };
+        let mut outputs = Outputs::open_for(&config, self.color, &waits)?;
         let bar = self.progress_bar(&config);
         let mut progress = |bytes| bar.set_position(bytes);
         let request =
             Replay { files: &self.files, filter: self.filter.as_deref(), config: &config, progress: &mut progress };
-        let replayed = pipeline::replay(request, &mut outputs);
+        let replayed = pipeline::replay_until(&stop, request, &mut outputs);
         bar.finish_and_clear();
         let finished = outputs.finish();
         let (report, problems) = match replayed {
@@ -240,11 +243,17 @@ impl ReplayArguments {
                 let mut problems = std::mem::take(&mut report.problems);
                 problems.extend(finished.err().map(|error| error.to_string()));
                 problems.extend(undelivered(&outputs));
+                if stop.is_requested() && waits.traffic == Traffic::Recorded {
+                    problems.push("ended by a signal before all of the input was read".to_owned());
+                }
                 (report, problems)
             }
         };
         for problem in &problems {
             report_error(problem);
+        }
+        if let (Some(left), Some(spool)) = (left_in_spool(&outputs), &config.spool.directory) {
+            report_warning(&format!("{left} events are left in {}; the next run sends them", spool.display()));
         }
         if !self.no_summary && (problems.is_empty() || outputs.summary().events() > 0) {
             let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
@@ -272,6 +281,14 @@ impl ReplayArguments {
         flags.extend(plugins_flag(&self.plugins));
         flags.extend(paths_flag("--plugin", "plugins.files", &self.plugin));
         flags
+    }
+
+    fn traffic(&self, config: &Config) -> Traffic {
+        match config.delivery.traffic {
+            TrafficChoice::Auto if pipeline::is_live(&self.files) => Traffic::Live,
+            TrafficChoice::Auto | TrafficChoice::Recorded => Traffic::Recorded,
+            TrafficChoice::Live => Traffic::Live,
+        }
     }
 
     /// Opening the output would empty this capture file.
@@ -308,11 +325,15 @@ fn undelivered(outputs: &Outputs) -> Option<String> {
     let delivery = outputs.delivery().filter(|delivery| delivery.failed_total() > 0)?;
     let reasons: Vec<_> = delivery.failed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     Some(format!(
-        "kafka: {} of {} events were not delivered ({}); check the brokers and replay again: events keep their ids",
+        "{} events were not delivered ({}); {} were; where the input is a file, replay it again: events keep their ids",
         delivery.failed_total(),
-        outputs.summary().events(),
-        reasons.join(", ")
+        reasons.join(", "),
+        delivery.delivered
     ))
+}
+
+fn left_in_spool(outputs: &Outputs) -> Option<u64> {
+    outputs.delivery()?.spool.map(|spool| spool.left).filter(|&left| left > 0)
 }
 
 /// The word of a choice, as configuration files have it.

@@ -9,4 +9,5 @@ pub mod event;
 pub mod pipeline;
 pub mod publish;
 pub mod reference;
+pub mod stop;
 pub mod summary;

@@ -18,6 +18,7 @@ use crate::event::{
     Redaction, Resource, Role, Timestamp, Timing, Value,
 };
 use crate::publish::{Outputs, Printable, PublishError};
+use crate::stop::Stop;
 
 /// Bytes of a file between two reports of progress.
 const PROGRESS_STEP: u64 = 1 << 20;
@@ -125,13 +126,25 @@ fn list(paths: &[PathBuf]) -> String {
 /// When nothing could be done, or events cannot be published any more. What is wrong with a single file or plugin is in
 /// the report.
 pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
+    replay_until(&Stop::default(), request, outputs)
+}
+
+/// As [`replay`], but where an end is asked for, no more is read than has been.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_until(stop: &Stop, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
     let mut decoders = Decoders::load(request.config)?;
     // What is replayed from a file gives the same events each time.
-    let is_live = |path: &PathBuf| !path.metadata().is_ok_and(|metadata| metadata.is_file());
-    if request.files.iter().any(is_live) {
+    if is_live(request.files) {
         decoders.watch(request.config);
     }
-    replay_with(&decoders, request, outputs)
+    run(&decoders, stop, request, outputs)
+}
+
+/// Do packets of any of these come as they are captured? Taken for granted where it is no plain file.
+pub fn is_live(files: &[PathBuf]) -> bool {
+    files.iter().any(|path| !path.metadata().is_ok_and(|metadata| metadata.is_file()))
 }
 
 /// Decoders as a configuration has them, for any number of replays: to compile them takes longer than most replays do.
@@ -212,6 +225,10 @@ pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
 /// # Errors
 /// As [`replay`].
 pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
+    run(decoders, &Stop::default(), request, outputs)
+}
+
+fn run(decoders: &Decoders, stop: &Stop, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
     let config = request.config;
     let mut filter = request.filter.map(Filter::new).transpose()?;
     let Decoders { runtime, plugins, problems, watch, .. } = decoders;
@@ -239,22 +256,25 @@ pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outpu
             failed: None,
         },
         watch: watch.as_ref(),
+        stop,
         generation: 0,
         packets_filtered: 0,
     };
     let mut read = 0;
-    for path in request.files {
+    for path in request.files.iter().take_while(|_| !stop.is_requested()) {
         let result = worker.file(path, filter.as_mut(), &mut |bytes| (request.progress)(read + bytes));
         read += match result {
             Ok(bytes) => bytes,
             Err(FileError::Publish(error)) => return Err(error.into()),
+            // It ends where it was told to.
+            Err(FileError::File(_)) if stop.is_requested() => 0,
             Err(FileError::File(problem)) => {
                 report.problems.push(format!("{}: {problem}", name(path)));
                 0
             }
         };
     }
-    worker.publisher.outputs.finish()?;
+    report.problems.extend(worker.publisher.outputs.finish().err().map(|error| error.to_string()));
     worker.report(&mut report);
     Ok(report)
 }
@@ -329,6 +349,7 @@ struct Worker<'r, 'o> {
     dispatcher: Dispatcher<'r>,
     publisher: Publisher<'o>,
     watch: Option<&'r Watch>,
+    stop: &'r Stop,
     /// Which plugins of the watch are in use.
     generation: u64,
     packets_filtered: u64,
@@ -348,7 +369,7 @@ impl Worker<'_, '_> {
         filter: Option<&mut Filter>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, FileError> {
-        let mut file = CaptureFile::open(path).map_err(|error| FileError::File(error.to_string()))?;
+        let mut file = CaptureFile::open_until(path, self.stop).map_err(|error| FileError::File(error.to_string()))?;
         let result = self.packets(&mut file, filter, progress);
         // Whatever happened to the file, what was decoded of it is to be seen.
         self.engine.finish(&mut self.dispatcher);
@@ -393,6 +414,12 @@ impl Worker<'_, '_> {
             seen = seen.wrapping_add(1);
             if seen.is_multiple_of(1024) {
                 self.reload();
+                if self.stop.is_requested() {
+                    break;
+                }
+                if file.may_wait() {
+                    self.publisher.flush();
+                }
                 if file.position() >= next_progress {
                     next_progress = file.position() + PROGRESS_STEP;
                     progress(file.position());

@@ -9,6 +9,10 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::stop::Stop;
+
 /// The longest packet taken: libpcap's own bound is 256 KiB, offloaded segments reach 512 KiB.
 pub(crate) const MAX_PACKET: usize = 1 << 20;
 
@@ -153,6 +157,14 @@ impl CaptureFile {
     /// # Errors
     /// As [`CaptureFile::new`].
     pub fn open(path: &Path) -> Result<CaptureFile, CaptureError> {
+        CaptureFile::open_until(path, &Stop::default())
+    }
+
+    /// Opens a file that ends where an end is asked for, also while it is waited for.
+    ///
+    /// # Errors
+    /// As [`CaptureFile::new`].
+    pub fn open_until(path: &Path, stop: &Stop) -> Result<CaptureFile, CaptureError> {
         // A descriptor of its own for standard input: std's would buffer a second time.
         let file = if path == Path::new("-") {
             File::from(io::stdin().as_fd().try_clone_to_owned()?)
@@ -160,9 +172,14 @@ impl CaptureFile {
             File::open(path)?
         };
         let is_regular = file.metadata()?.is_file();
-        let mut capture = CaptureFile::new(file)?;
+        let mut capture = CaptureFile::new(Stoppable { file, may_wait: !is_regular, stop: stop.clone() })?;
         capture.may_wait = !is_regular;
         Ok(capture)
+    }
+
+    /// Is it a pipe or the like, so that a read may take any time?
+    pub fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     /// Will the next call of [`CaptureFile::next_record`] wait for whoever writes the capture? Then nothing should be held
@@ -408,6 +425,24 @@ impl CaptureFile {
             length -= step;
         }
         Ok(true)
+    }
+}
+
+/// A file whose end comes early where an end is asked for.
+struct Stoppable {
+    file: File,
+    may_wait: bool,
+    stop: Stop,
+}
+
+impl Read for Stoppable {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(notice) = self.stop.notice().filter(|_| self.may_wait) {
+            let mut waited_for =
+                [PollFd::new(&self.file, PollFlags::IN), PollFd::from_borrowed_fd(notice, PollFlags::IN)];
+            poll(&mut waited_for, None)?;
+        }
+        if self.stop.is_requested() { Ok(0) } else { self.file.read(buffer) }
     }
 }
 

@@ -12,6 +12,7 @@ mod redact;
 mod time;
 
 pub use connection::{CONNECTION_SCHEMA, ConnectionEvent, End, Kind, Name, Opened, Party, Reason, Role};
+pub(crate) use encode::append;
 pub use encode::{EncodeError, Encoder, Format};
 pub use identity::ConnectionIdentity;
 pub use redact::Redaction;
