@@ -1,7 +1,8 @@
 //! The command line: flags to settings, a run, an exit code.
 //!
-//! Exit codes: 0, done; 1, the job could not be done, or not wholly; 2, the command line makes no sense. Each error is
-//! one line on standard error that says what, where, and what to do.
+//! Exit codes: 0, done; 1, the job could not be done, or not wholly; 2, the command line makes no sense. A signal that ends
+//! live traffic is no failure, nor are events that wait in the spool for the next run. Each error is one line on standard
+//! error that says what, where, and what to do.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};

@@ -144,7 +144,14 @@ pub fn replay_until(stop: &Stop, request: Replay<'_>, outputs: &mut Outputs) -> 
 
 /// Do packets of any of these come as they are captured? Taken for granted where it is no plain file.
 pub fn is_live(files: &[PathBuf]) -> bool {
-    files.iter().any(|path| !path.metadata().is_ok_and(|metadata| metadata.is_file()))
+    let is_file = |path: &PathBuf| {
+        if path == Path::new("-") {
+            let stat = rustix::fs::fstat(std::io::stdin());
+            return stat.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+        }
+        path.metadata().is_ok_and(|metadata| metadata.is_file())
+    };
+    !files.iter().all(is_file)
 }
 
 /// Decoders as a configuration has them, for any number of replays: to compile them takes longer than most replays do.

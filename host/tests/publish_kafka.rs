@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use podtap::config::Config;
 use podtap::config::{self, Compression, HumanDuration, RecordKey, RecordTimestamp};
-use podtap::event::{ConnectionEvent, Encoder, Event, Exchange, Format};
+use podtap::event::{ConnectionEvent, Encoder, Event, Exchange, Format, Value};
 use podtap::publish::{Delivery, Kafka, Output, PublishError, Waits};
 use podtap::reference::{example_connection_event, example_event};
 use rdkafka::config::ClientConfig;
@@ -225,6 +225,25 @@ fn an_event_too_large_for_the_broker_does_not_stop_the_others() {
     let delivery = kafka.finish().unwrap();
     assert_eq!(delivery.delivered, 1);
     assert_eq!(delivery.failed, BTreeMap::from([("message_size_too_large".to_owned(), 1)]));
+}
+
+#[test]
+fn an_event_too_large_for_the_broker_loses_its_largest_attributes_and_says_so() {
+    let cluster = cluster();
+    let mut settings = settings(&cluster);
+    settings.librdkafka_options.0.insert("message.max.bytes".to_owned(), "2000".to_owned());
+    let mut kafka = connect(&settings).unwrap();
+    let mut large = exchange(0);
+    let kept = large.attributes.clone();
+    for name in ["x.large", "x.larger"] {
+        large.attributes.0.insert(1, (name.into(), Value::Text("x".repeat(1500 + name.len()).into())));
+    }
+    kafka.publish(Event::Exchange(&large)).unwrap();
+    assert_eq!(kafka.finish().unwrap(), delivered(1));
+    let record = &consume(&cluster, 1)[0];
+    let read: Exchange<'_> = rmp_serde::from_slice(record.payload().unwrap()).unwrap();
+    assert!(read.loss.unwrap().truncated);
+    assert_eq!(read.attributes, kept);
 }
 
 #[test]

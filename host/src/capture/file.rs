@@ -9,8 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
+use super::stoppable::Stoppable;
 use crate::stop::Stop;
 
 /// The longest packet taken: libpcap's own bound is 256 KiB, offloaded segments reach 512 KiB.
@@ -425,24 +424,6 @@ impl CaptureFile {
             length -= step;
         }
         Ok(true)
-    }
-}
-
-/// A file whose end comes early where an end is asked for.
-struct Stoppable {
-    file: File,
-    may_wait: bool,
-    stop: Stop,
-}
-
-impl Read for Stoppable {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(notice) = self.stop.notice().filter(|_| self.may_wait) {
-            let mut waited_for =
-                [PollFd::new(&self.file, PollFlags::IN), PollFd::from_borrowed_fd(notice, PollFlags::IN)];
-            poll(&mut waited_for, None)?;
-        }
-        if self.stop.is_requested() { Ok(0) } else { self.file.read(buffer) }
     }
 }
 

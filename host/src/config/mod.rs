@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod plugins;
 mod redaction;
+mod secret;
 mod source;
 mod spool;
 mod stream;
@@ -28,12 +29,13 @@ pub use delivery::{Delivery, TrafficChoice};
 pub use detection::Detection;
 pub use digest::Digest;
 pub use events::Events;
-pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp};
+pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp, SaslMechanism};
 pub use keys::{Key, Kind, Section, schema, sections};
 pub use log::{Log, LogFormat, LogLevel};
 pub use output::{Output, OutputFormat};
 pub use plugins::Plugins;
 pub use redaction::Redaction;
+pub use secret::Secret;
 pub use spool::Spool;
 pub use stream::Stream;
 pub use units::{ByteSize, HumanDuration};
@@ -197,6 +199,9 @@ impl Config {
             if port.is_none_or(|port| port == 0) {
                 refuse("kafka.brokers", format!("{broker:?} is no broker: write host:port, such as kafka:9092"));
             }
+        }
+        for (key, message) in kafka.security_problems() {
+            refuse(key, message.to_owned());
         }
         for message in self.plugins.pin_problems() {
             refuse("plugins.pins", message);

@@ -36,6 +36,14 @@ pub enum PublishError {
     /// A setting that librdkafka refuses.
     #[error("kafka: {0}; check kafka.librdkafka_options and the other keys of that section")]
     KafkaSetting(String),
+    /// The password cannot be read.
+    #[error("kafka: {}: the password cannot be read: {source}; check kafka.sasl_password_file", path.display())]
+    KafkaPassword {
+        /// As configured.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// No broker answers.
     #[error(
         "kafka: no answer from {brokers} within {waited}{last}; check kafka.brokers, that the brokers run and can be \

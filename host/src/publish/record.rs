@@ -32,13 +32,13 @@ pub(super) struct Record<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// Appends the record of an event; nothing of it where it cannot be encoded.
+/// Appends the record of an event; nothing of it where it cannot be encoded. Gives the bytes of key and value.
 pub(super) fn append_event(
     out: &mut Vec<u8>,
     event: Event<'_>,
     key: RecordKey,
     format: Format,
-) -> Result<(), EncodeError> {
+) -> Result<usize, EncodeError> {
     let start = begin(out, event.time().0 / 1_000_000, event.schema(), format, event.protocol().unwrap_or_default());
     let key_start = out.len();
     match key {
@@ -59,7 +59,7 @@ pub(super) fn append_event(
         return Err(error);
     }
     end(out, start);
-    Ok(())
+    Ok(out.len() - key_start)
 }
 
 /// Appends a record as it was.

@@ -84,9 +84,8 @@ impl Sink {
     }
 
     fn given_up(&mut self) -> PublishError {
-        // A thread that failed is an error once; nobody is to ask again.
-        let again = || PublishError::Write { name: self.name.clone(), source: io::ErrorKind::BrokenPipe.into() };
-        let again = again();
+        // Nobody is to ask again after an error, which comes once.
+        let again = PublishError::Write { name: self.name.clone(), source: io::ErrorKind::BrokenPipe.into() };
         self.failure().unwrap_or(again)
     }
 

@@ -25,7 +25,7 @@ pub(super) struct Client {
     producer: ThreadedProducer<Reports>,
     settings: ClientConfig,
     pub(super) brokers: String,
-    topic: String,
+    pub(super) topic: String,
     timestamp: RecordTimestamp,
     headers: Vec<Ready>,
 }
@@ -53,7 +53,7 @@ pub(super) enum Answer {
 impl Client {
     /// A producer that begins to connect.
     pub(super) fn new(config: &config::Kafka, traffic: Traffic, reports: &Reports) -> Result<Client, PublishError> {
-        let settings = settings(config, traffic);
+        let settings = settings(config, traffic)?;
         Ok(Client {
             producer: producer(&settings, reports)?,
             settings,
@@ -165,7 +165,7 @@ fn producer(settings: &ClientConfig, reports: &Reports) -> Result<ThreadedProduc
         .map_err(|error| PublishError::KafkaSetting(setting_error(&error)))
 }
 
-fn settings(config: &config::Kafka, traffic: Traffic) -> ClientConfig {
+fn settings(config: &config::Kafka, traffic: Traffic) -> Result<ClientConfig, PublishError> {
     let mut client = ClientConfig::new();
     let message_timeout = match traffic {
         Traffic::Recorded => config.timeout.0.max(LEAST_MESSAGE_TIMEOUT).as_millis(),
@@ -187,10 +187,50 @@ fn settings(config: &config::Kafka, traffic: Traffic) -> ClientConfig {
         .set("enable.metrics.push", "false")
         .set("socket.keepalive.enable", "true")
         .set_log_level(RDKafkaLogLevel::Info);
+    set_security(&mut client, config)?;
     for (name, value) in &config.librdkafka_options.0 {
         client.set(name, value);
     }
-    client
+    Ok(client)
+}
+
+/// The largest key and value, together, that librdkafka takes.
+pub(super) fn max_record_bytes(config: &config::Kafka) -> usize {
+    /// librdkafka's own default.
+    const USUAL: usize = 1_000_000;
+    config.librdkafka_options.0.get("message.max.bytes").and_then(|text| text.parse().ok()).unwrap_or(USUAL)
+}
+
+/// TLS and SASL.
+fn set_security(client: &mut ClientConfig, config: &config::Kafka) -> Result<(), PublishError> {
+    let protocol = match (config.tls, config.sasl_mechanism.is_some()) {
+        (false, false) => return Ok(()),
+        (true, false) => "ssl",
+        (false, true) => "sasl_plaintext",
+        (true, true) => "sasl_ssl",
+    };
+    client.set("security.protocol", protocol);
+    let files = [
+        ("ssl.ca.location", &config.tls_ca_file),
+        ("ssl.certificate.location", &config.tls_certificate_file),
+        ("ssl.key.location", &config.tls_key_file),
+    ];
+    for (name, file) in files {
+        if let Some(file) = file {
+            client.set(name, file.to_string_lossy());
+        }
+    }
+    if let Some(mechanism) = config.sasl_mechanism {
+        let password = match &config.sasl_password_file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| PublishError::KafkaPassword { path: path.clone(), source })?,
+            None => config.sasl_password.0.clone(),
+        };
+        client.set("sasl.mechanism", mechanism.name());
+        client.set("sasl.username", &config.sasl_username);
+        client.set("sasl.password", password.trim_end_matches(['\r', '\n']));
+    }
+    Ok(())
 }
 
 /// Bytes of records that librdkafka holds at most.

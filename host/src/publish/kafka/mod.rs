@@ -25,7 +25,7 @@ use super::queue::{Filler, GivenUp, Taker};
 use super::spool::Spool;
 use super::{Delivery, Output, PublishError, Traffic, Waits, record};
 use crate::config::{self, RecordKey};
-use crate::event::{Event, Format};
+use crate::event::{Event, Format, Value};
 
 /// The reason of events that were given up.
 const NOT_ACKNOWLEDGED: &str = "not_acknowledged_in_time";
@@ -36,6 +36,8 @@ pub struct Kafka {
     thread: Option<JoinHandle<Sent>>,
     format: Format,
     key: RecordKey,
+    /// Of key and value, as librdkafka takes them.
+    max_record_bytes: usize,
     accepted: u64,
     /// What the thread did, once it has ended.
     sent: Sent,
@@ -67,6 +69,7 @@ impl Kafka {
             waiting: None,
             sent: 0,
             refused: BTreeMap::new(),
+            room_at: 0,
             watch: Watch::new(is_live.then_some(config.connect_timeout.0)),
         };
         let taker = Taker(queue.clone());
@@ -77,8 +80,28 @@ impl Kafka {
         };
         let thread = std::thread::Builder::new().name("podtap-kafka".into()).spawn(run);
         let thread = Some(thread.map_err(|error| PublishError::KafkaFatal(error.to_string()))?);
-        let (format, key) = (config.format, config.key);
-        Ok(Kafka { filler: Filler::new(queue), thread, format, key, accepted: 0, sent: Sent::default() })
+        let (format, key, max_record_bytes) = (config.format, config.key, client::max_record_bytes(config));
+        let (filler, sent) = (Filler::new(queue), Sent::default());
+        Ok(Kafka { filler, thread, format, key, max_record_bytes, accepted: 0, sent })
+    }
+
+    /// Appends the record again from `start` on, without as many of the largest attributes as it takes to fit. What does
+    /// not fit even then is refused by librdkafka, and counted.
+    fn append_smaller(&mut self, event: Event<'_>, start: usize, mut size: usize) -> Result<(), PublishError> {
+        let Event::Exchange(exchange) = event else { return Ok(()) };
+        let mut smaller = exchange.clone();
+        smaller.loss.get_or_insert_default().truncated = true;
+        while size > self.max_record_bytes {
+            let attributes = &mut smaller.attributes.0;
+            let length = |value: &Value<'_>| if let Value::Text(text) = value { text.len() } else { 0 };
+            let Some((largest, _)) = attributes.iter().enumerate().max_by_key(|(_, (_, value))| length(value)) else {
+                break;
+            };
+            attributes.remove(largest);
+            self.filler.bytes().truncate(start);
+            size = record::append_event(self.filler.bytes(), Event::Exchange(&smaller), self.key, self.format)?;
+        }
+        Ok(())
     }
 
     fn given_up(&mut self) -> PublishError {
@@ -101,7 +124,11 @@ impl Kafka {
 
 impl Output for Kafka {
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
-        record::append_event(self.filler.bytes(), event, self.key, self.format)?;
+        let start = self.filler.bytes().len();
+        let size = record::append_event(self.filler.bytes(), event, self.key, self.format)?;
+        if size > self.max_record_bytes {
+            self.append_smaller(event, start, size)?;
+        }
         self.accepted += 1;
         self.filler.end_event().map_err(|GivenUp| self.given_up())
     }

@@ -71,10 +71,12 @@ impl Reports {
         self.lock().ends = true;
     }
 
-    /// Wakes the sender when so many more are settled.
-    pub(super) fn wake_after(&self, records: u64) {
+    /// Wakes the sender when so many more are settled; gives how many that are in all.
+    pub(super) fn wake_after(&self, records: u64) -> u64 {
         let mut counts = self.lock();
-        counts.wake_at = Some(counts.settled + records.max(1));
+        let settled = counts.settled + records;
+        counts.wake_at = Some(settled);
+        settled
     }
 
     /// Is there anything to be sent again, now or later?

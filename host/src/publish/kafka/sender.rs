@@ -54,6 +54,8 @@ pub(super) struct Sender {
     pub(super) sent: u64,
     /// Records that it did not take, by reason.
     pub(super) refused: BTreeMap<String, u64>,
+    /// Once so many are settled, librdkafka is asked again whether it has room.
+    pub(super) room_at: u64,
     pub(super) watch: Watch,
 }
 
@@ -105,7 +107,7 @@ impl Sender {
             if ended && (is_idle || self.stop.is_overdue()) {
                 return Ok(());
             }
-            self.watch.look(&self.reports, &self.client.brokers, in_flight, is_idle);
+            self.watch.look(&self.reports, &self.client, in_flight, is_idle);
             if moved {
                 continue;
             }
@@ -140,6 +142,9 @@ impl Sender {
 
     /// Sends some of what is next. True: there may be more to do at once.
     fn send(&mut self) -> Result<bool, PublishError> {
+        if self.reports.lock().settled < self.room_at {
+            return Ok(false);
+        }
         if self.reports.has_given_back() {
             return self.send_again();
         }
@@ -196,7 +201,7 @@ impl Sender {
         }
         if passed.is_full {
             // Room for a good part of the queue, so that waiter and sender do not take turns at every record.
-            self.reports.wake_after(self.in_flight() / 8);
+            self.room_at = self.reports.wake_after(self.in_flight() / 8);
         }
         if let Some(fatal) = passed.fatal {
             if self.traffic == Traffic::Recorded {
@@ -251,7 +256,7 @@ impl Sender {
 
     /// Until there may be something to do.
     fn rest(&self, ended: bool, is_idle: bool) {
-        if ended {
+        if ended && !self.has_unsent() {
             self.reports.wake_after(self.in_flight());
         }
         let nothing_to_look_after = is_idle && self.spool.as_ref().is_none_or(Spool::is_quiet);
@@ -259,6 +264,13 @@ impl Sender {
     }
 
     fn conclude(mut self, error: Option<PublishError>) -> Sent {
+        // Where there was no time to send, there is time to write.
+        while let Some(spool) = &mut self.spool
+            && let Some(mut chunk) = self.queue.take()
+        {
+            record::seal(&mut chunk.bytes);
+            spool.append(&chunk.bytes, chunk.events);
+        }
         if self.in_flight() > 0 {
             self.reports.end();
             self.client.purge();
@@ -336,7 +348,8 @@ impl Watch {
         Watch { answered: 0, last_progress: Instant::now(), complains_after, complained: None }
     }
 
-    fn look(&mut self, reports: &Reports, brokers: &str, in_flight: u64, is_idle: bool) {
+    fn look(&mut self, reports: &Reports, client: &Client, in_flight: u64, is_idle: bool) {
+        let (brokers, topic) = (&*client.brokers, &*client.topic);
         let answered = reports.lock().answered;
         let now = Instant::now();
         if answered != self.answered || is_idle {
@@ -351,7 +364,7 @@ impl Watch {
             self.complained = Some(now);
             let seconds = now.duration_since(self.last_progress).as_secs();
             let last = reports.last_error();
-            tracing::warn!(brokers, seconds, in_flight, "kafka: nothing is acknowledged, tried on and on{last}");
+            tracing::warn!(brokers, topic, seconds, in_flight, "kafka: nothing is acknowledged, tried on and on{last}");
         }
     }
 }

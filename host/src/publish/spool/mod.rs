@@ -264,6 +264,7 @@ impl Spool {
     /// The next records that were not sent, and their segment.
     pub(super) fn unsent(&mut self) -> Option<(u64, &[u8])> {
         let mut found = None;
+        self.skip_what_is_read();
         while found.is_none() && !self.is_caught_up() {
             found = match self.read() {
                 Ok((bytes, records)) if records > 0 => Some(bytes),
@@ -302,6 +303,7 @@ impl Spool {
             segment.records = reader.records;
             reader.offset = segment.bytes;
         }
+        self.remove_settled();
         self.skip_what_is_read();
     }
 
