@@ -219,6 +219,25 @@ fn what_is_refused_for_a_reason_that_may_pass_is_sent_again() {
 }
 
 #[test]
+fn while_a_topic_refuses_records_the_spool_takes_what_comes() {
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    let run = run(&cluster).spooled(folder.path());
+    let run = Run { waits: Waits { queue_bytes: 300_000, ..run.waits.clone() }, ..run };
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+    let mut kafka = run.open().unwrap();
+    publish(&mut kafka, 0..10);
+    std::thread::sleep(Duration::from_secs(1));
+    // It is not tried again yet.
+    for part in 0..50 {
+        publish(&mut kafka, 10 + part * 100..110 + part * 100);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let delivery = kafka.finish().unwrap();
+    assert_eq!((delivery.delivered, delivery.failed_total()), (5010, 0), "{delivery:?}");
+    assert_eq!(consume(&cluster).0, (0..5010).collect());
+}
+
+#[test]
 fn what_is_refused_for_good_is_counted_and_the_spool_keeps_nothing_of_it() {
     let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
     let mut run = run(&cluster).spooled(folder.path());

@@ -142,11 +142,11 @@ impl Sender {
 
     /// Sends some of what is next. True: there may be more to do at once.
     fn send(&mut self) -> Result<bool, PublishError> {
-        if self.reports.lock().settled < self.room_at {
-            return Ok(false);
-        }
-        if self.reports.has_given_back() {
-            return self.send_again();
+        let is_full = self.reports.lock().settled < self.room_at;
+        let has_given_back = self.reports.has_given_back();
+        if is_full || has_given_back {
+            self.leave_to_spool();
+            return if is_full { Ok(false) } else { self.send_again() };
         }
         if self.waiting.as_ref().is_none_or(|waiting| waiting.segment == 0)
             && let Some(spool) = &mut self.spool
@@ -172,17 +172,22 @@ impl Sender {
         self.note(passed, segment)
     }
 
+    /// Makes way for the next chunk, where the spool has what is on its way from memory.
+    fn leave_to_spool(&mut self) {
+        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.segment > 0) {
+            self.queue.done(waiting.chunk);
+        }
+    }
+
     /// Sends what was given back, once it is time.
     fn send_again(&mut self) -> Result<bool, PublishError> {
         let Some(mut again) = self.reports.take_given_back() else { return Ok(false) };
         let mut moved = false;
         while let Some((segment, bytes)) = again.pop_front() {
             let passed = pass(&mut self.client, &bytes, segment);
-            let interrupted = passed.is_interrupted();
-            if interrupted {
+            if passed.is_interrupted() {
                 again.push_front((segment, bytes));
-                self.reports.give_back(again);
-                again = std::collections::VecDeque::new();
+                self.reports.give_back(std::mem::take(&mut again));
             }
             moved |= self.note(passed, segment)?;
         }
