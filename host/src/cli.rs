@@ -1,7 +1,8 @@
 //! The command line: flags to settings, a run, an exit code.
 //!
-//! Exit codes: 0, done; 1, the job could not be done, or not wholly; 2, the command line makes no sense. Each error is
-//! one line on standard error that says what, where, and what to do.
+//! Exit codes: 0, done; 1, the job could not be done, or not wholly; 2, the command line makes no sense. A signal that ends
+//! live traffic is no failure, nor are events that wait in the spool for the next run. Each error is one line on standard
+//! error that says what, where, and what to do.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -15,10 +16,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat};
+use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat, TrafficChoice};
 use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
-use crate::publish::{Outputs, PublishError};
+use crate::publish::{Outputs, PublishError, Traffic, Waits};
 use crate::reference;
+use crate::stop::Stop;
 
 mod common;
 mod plugin;
@@ -180,14 +182,27 @@ impl ReplayArguments {
         if let Some(file) = self.input_to_be_overwritten(&config) {
             anyhow::bail!("{}: both a capture file and the output file; choose another --output-file", file.display());
         }
-        let mut outputs = Outputs::open(&config, self.common.color)?;
+        let stop = Stop::on_signals(config.delivery.shutdown_grace.0).context("signals cannot be listened to")?;
+        let waits = Waits { traffic: self.traffic(&config), stop: stop.clone(), ..Waits::recorded(&config) };
+        let mut outputs = Outputs::open_for(&config, self.common.color, &waits)?;
         let bar = self.progress_bar(&config);
         let mut progress = |bytes| bar.set_position(bytes);
         let request =
             Replay { files: &self.files, filter: self.filter.as_deref(), config: &config, progress: &mut progress };
-        let replayed = pipeline::replay(request, &mut outputs);
+        let replayed = pipeline::replay_until(&stop, request, &mut outputs);
         bar.finish_and_clear();
-        conclude(replayed, &mut outputs, self.common.no_summary)
+        conclude(replayed, &mut outputs, &config, self.common.no_summary, || {
+            let cut_off = stop.is_requested() && waits.traffic == Traffic::Recorded;
+            cut_off.then(|| "ended by a signal before all of the input was read".to_owned())
+        })
+    }
+
+    fn traffic(&self, config: &Config) -> Traffic {
+        match config.delivery.traffic {
+            TrafficChoice::Auto if pipeline::is_live(&self.files) => Traffic::Live,
+            TrafficChoice::Auto | TrafficChoice::Recorded => Traffic::Recorded,
+            TrafficChoice::Live => Traffic::Live,
+        }
     }
 
     /// Opening the output would empty this capture file.
@@ -219,8 +234,14 @@ impl ReplayArguments {
     }
 }
 
-/// The end of a run: what went wrong, the summary, and the exit code.
-fn conclude(done: Result<Report, PipelineError>, outputs: &mut Outputs, no_summary: bool) -> anyhow::Result<ExitCode> {
+/// The end of a run: what went wrong (`more` than was counted), the summary, and the exit code.
+fn conclude(
+    done: Result<Report, PipelineError>,
+    outputs: &mut Outputs,
+    config: &Config,
+    no_summary: bool,
+    more: impl FnOnce() -> Option<String>,
+) -> anyhow::Result<ExitCode> {
     let finished = outputs.finish();
     let (report, problems) = match done {
         Err(error) if is_reader_gone(&error) => return Ok(ExitCode::SUCCESS),
@@ -230,11 +251,15 @@ fn conclude(done: Result<Report, PipelineError>, outputs: &mut Outputs, no_summa
             let mut problems = std::mem::take(&mut report.problems);
             problems.extend(finished.err().map(|error| error.to_string()));
             problems.extend(undelivered(outputs));
+            problems.extend(more());
             (report, problems)
         }
     };
     for problem in &problems {
         report_error(problem);
+    }
+    if let (Some(left), Some(spool)) = (left_in_spool(outputs), &config.spool.directory) {
+        report_warning(&format!("{left} events are left in {}; the next run sends them", spool.display()));
     }
     if !no_summary && (problems.is_empty() || outputs.summary().events() > 0) {
         let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
@@ -250,11 +275,15 @@ fn undelivered(outputs: &Outputs) -> Option<String> {
     let delivery = outputs.delivery().filter(|delivery| delivery.failed_total() > 0)?;
     let reasons: Vec<_> = delivery.failed.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     Some(format!(
-        "kafka: {} of {} events were not delivered ({}); check the brokers and replay again: events keep their ids",
+        "{} events were not delivered ({}); {} were; where the input is a file, replay it again: events keep their ids",
         delivery.failed_total(),
-        outputs.summary().events(),
-        reasons.join(", ")
+        reasons.join(", "),
+        delivery.delivered
     ))
+}
+
+fn left_in_spool(outputs: &Outputs) -> Option<u64> {
+    outputs.delivery()?.spool.map(|spool| spool.left).filter(|&left| left > 0)
 }
 
 /// The word of a choice, as configuration files have it.

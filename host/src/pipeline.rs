@@ -21,6 +21,7 @@ use crate::event::{
     Redaction, Resource, Role, Timestamp, Timing, Value, Vantage,
 };
 use crate::publish::{Outputs, Printable, PublishError};
+use crate::stop::Stop;
 
 pub use live::run;
 
@@ -130,13 +131,32 @@ fn list(paths: &[PathBuf]) -> String {
 /// When nothing could be done, or events cannot be published any more. What is wrong with a single file or plugin is in
 /// the report.
 pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
+    replay_until(&Stop::default(), request, outputs)
+}
+
+/// As [`replay`], but where an end is asked for, no more is read than has been.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_until(stop: &Stop, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
     let mut decoders = Decoders::load(request.config)?;
     // What is replayed from a file gives the same events each time.
-    let is_live = |path: &PathBuf| !path.metadata().is_ok_and(|metadata| metadata.is_file());
-    if request.files.iter().any(is_live) {
+    if is_live(request.files) {
         decoders.watch(request.config);
     }
-    replay_with(&decoders, request, outputs)
+    replay_loaded(&decoders, stop, request, outputs)
+}
+
+/// Do packets of any of these come as they are captured? Taken for granted where it is no plain file.
+pub fn is_live(files: &[PathBuf]) -> bool {
+    let is_file = |path: &PathBuf| {
+        if path == Path::new("-") {
+            let stat = rustix::fs::fstat(std::io::stdin());
+            return stat.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+        }
+        path.metadata().is_ok_and(|metadata| metadata.is_file())
+    };
+    !files.iter().all(is_file)
 }
 
 /// Decoders as a configuration has them, for any number of replays: to compile them takes longer than most replays do.
@@ -217,23 +237,34 @@ pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
 /// # Errors
 /// As [`replay`].
 pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
+    replay_loaded(decoders, &Stop::default(), request, outputs)
+}
+
+fn replay_loaded(
+    decoders: &Decoders,
+    stop: &Stop,
+    request: Replay<'_>,
+    outputs: &mut Outputs,
+) -> Result<Report, PipelineError> {
     let config = request.config;
     let mut filter = request.filter.map(Filter::new).transpose()?;
     let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
-    let mut worker = Worker::new(decoders, config, outputs, &mut report);
+    let mut worker = Worker::new(decoders, stop, config, outputs, &mut report);
     let mut read = 0;
-    for path in request.files {
+    for path in request.files.iter().take_while(|_| !stop.is_requested()) {
         let result = worker.file(path, filter.as_mut(), &mut |bytes| (request.progress)(read + bytes));
         read += match result {
             Ok(bytes) => bytes,
             Err(FileError::Publish(error)) => return Err(error.into()),
+            // It ends where it was told to.
+            Err(FileError::File(_)) if stop.is_requested() => 0,
             Err(FileError::File(problem)) => {
                 report.problems.push(format!("{}: {problem}", name(path)));
                 0
             }
         };
     }
-    worker.publisher.outputs.finish()?;
+    report.problems.extend(worker.publisher.outputs.finish().err().map(|error| error.to_string()));
     worker.report(&mut report);
     Ok(report)
 }
@@ -308,6 +339,7 @@ struct Worker<'r, 'o> {
     dispatcher: Dispatcher<'r>,
     publisher: Publisher<'o>,
     watch: Option<&'r Watch>,
+    stop: &'r Stop,
     /// Which plugins of the watch are in use.
     generation: u64,
     packets_filtered: u64,
@@ -319,6 +351,7 @@ impl<'r, 'o> Worker<'r, 'o> {
     /// Ready for packets. What is wrong with single plugins goes to the report.
     fn new(
         decoders: &'r Decoders,
+        stop: &'r Stop,
         config: &'o Config,
         outputs: &'o mut Outputs,
         report: &mut Report,
@@ -348,6 +381,7 @@ impl<'r, 'o> Worker<'r, 'o> {
                 failed: None,
             },
             watch: watch.as_ref(),
+            stop,
             generation: 0,
             packets_filtered: 0,
             drops: Drops::default(),
@@ -369,7 +403,7 @@ impl Worker<'_, '_> {
         filter: Option<&mut Filter>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, FileError> {
-        let mut file = CaptureFile::open(path).map_err(|error| FileError::File(error.to_string()))?;
+        let mut file = CaptureFile::open_until(path, self.stop).map_err(|error| FileError::File(error.to_string()))?;
         let result = self.packets(&mut file, filter, progress);
         // Whatever happened to the file, what was decoded of it is to be seen.
         self.finish();
@@ -442,6 +476,12 @@ impl Worker<'_, '_> {
             seen = seen.wrapping_add(1);
             if seen.is_multiple_of(1024) {
                 self.reload();
+                if self.stop.is_requested() {
+                    break;
+                }
+                if file.may_wait() {
+                    self.publisher.flush();
+                }
                 if file.position() >= next_progress {
                     next_progress = file.position() + PROGRESS_STEP;
                     progress(file.position());

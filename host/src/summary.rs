@@ -124,10 +124,22 @@ impl Summary {
         // Totals may count exchanges too: shown where that differs.
         let totals = totals.iter().map(named).filter(|total| !counted_here.contains(total));
         let connections = (self.connections > 0).then(|| ("connection events".to_owned(), self.connections));
+        let spool = delivery.and_then(|delivery| delivery.spool).into_iter().flat_map(|spool| {
+            let of = |name: &str, count| (count > 0).then(|| (name.to_owned(), count));
+            [
+                of("events recovered from the spool", spool.recovered),
+                of("events left in the spool", spool.left),
+                of("events that the spool did not take", spool.bypassed),
+            ]
+        });
+        let totals = totals.chain(spool.flatten());
         write_counts(out, &counted_here.iter().cloned().chain(connections).chain(totals).collect::<Vec<_>>())?;
         let failed = delivery.into_iter().flat_map(|delivery| &delivery.failed);
         let failed = failed.map(|(reason, count)| (format!("not delivered: {}", reason.replace('_', " ")), *count));
-        let lost: Vec<_> = losses.iter().map(named).chain(failed).filter(|(_, count)| *count > 0).collect();
+        let damaged = delivery.and_then(|delivery| delivery.spool).map_or(0, |spool| spool.damaged_bytes);
+        let damaged = [("damaged bytes in the spool".to_owned(), damaged)];
+        let lost: Vec<_> =
+            losses.iter().map(named).chain(failed).chain(damaged).filter(|(_, count)| *count > 0).collect();
         if !lost.is_empty() {
             out.push_str("\nlost or left out\n");
             write_counts(out, &lost)?;
@@ -237,7 +249,7 @@ mod tests {
         record(&mut summary, "POST", Outcome::Error, Some(7));
         record(&mut summary, "POST", Outcome::NoResponse, None);
         record(&mut summary, "", Outcome::Unmatched, None);
-        let delivery = Delivery { delivered: 100, failed: [("message_timed_out".to_owned(), 3)].into() };
+        let delivery = Delivery { delivered: 100, failed: [("message_timed_out".to_owned(), 3)].into(), spool: None };
         let table = summary.table(
             &[("exchanges", 103), ("packets", 1234), ("payload_bytes", 123_456)],
             &[("timeout_gap_bytes", 1460), ("packets_malformed", 0)],

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use podtap::config::Config;
 use podtap::config::{self, Compression, HumanDuration, RecordKey, RecordTimestamp};
-use podtap::event::{ConnectionEvent, Encoder, Event, Exchange, Format};
-use podtap::publish::{Delivery, Kafka, Output, PublishError};
+use podtap::event::{ConnectionEvent, Encoder, Event, Exchange, Format, Value};
+use podtap::publish::{Delivery, Kafka, Output, PublishError, Waits};
 use podtap::reference::{example_connection_event, example_event};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -44,12 +45,20 @@ fn exchange(number: u32) -> Exchange<'static> {
     exchange
 }
 
+fn connect(settings: &config::Kafka) -> Result<Kafka, PublishError> {
+    Kafka::open(settings, None, &Waits::recorded(&Config::default()))
+}
+
 fn publish(settings: &config::Kafka, count: u32) -> Delivery {
-    let mut kafka = Kafka::connect(settings).unwrap();
+    let mut kafka = connect(settings).unwrap();
     for number in 0..count {
         kafka.publish(Event::Exchange(&exchange(number))).unwrap();
     }
     kafka.finish().unwrap()
+}
+
+fn delivered(delivered: u64) -> Delivery {
+    Delivery { delivered, ..Delivery::default() }
 }
 
 fn consume(cluster: &Cluster, count: usize) -> Vec<OwnedMessage> {
@@ -87,7 +96,7 @@ fn records_hold_the_encoded_events_and_every_delivery_is_counted() {
     for format in [Format::Msgpack, Format::Json] {
         let cluster = if format == Format::Json { &self::cluster() } else { &cluster };
         let delivery = publish(&config::Kafka { format, ..settings(cluster) }, 1000);
-        assert_eq!(delivery, Delivery { delivered: 1000, failed: BTreeMap::new() });
+        assert_eq!(delivery, delivered(1000));
 
         let mut encoder = Encoder::new(format);
         let mut expected: Vec<_> =
@@ -142,7 +151,7 @@ fn key_and_timestamp_are_as_configured() {
 fn the_event_of_a_connection_has_the_key_of_its_exchanges_and_a_schema_of_its_own() {
     let publish = |key, change: fn(&mut ConnectionEvent<'static>)| {
         let cluster = cluster();
-        let mut kafka = Kafka::connect(&config::Kafka { key, ..settings(&cluster) }).unwrap();
+        let mut kafka = connect(&config::Kafka { key, ..settings(&cluster) }).unwrap();
         let mut event = example_connection_event();
         change(&mut event);
         kafka.publish(Event::Connection(&event)).unwrap();
@@ -180,13 +189,12 @@ fn every_compression_is_there() {
 fn what_the_broker_refuses_is_counted_by_reason() {
     let cluster = cluster();
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
-    let mut kafka = Kafka::connect(&settings(&cluster)).unwrap();
+    let mut kafka = connect(&settings(&cluster)).unwrap();
     kafka.publish(Event::Exchange(&exchange(0))).unwrap();
-    kafka.finish().unwrap();
-    kafka.publish(Event::Exchange(&exchange(1))).unwrap();
     let delivery = kafka.finish().unwrap();
     assert_eq!(delivery.failed, BTreeMap::from([("invalid_record".to_owned(), 1)]));
-    assert_eq!(delivery.delivered, 1);
+    assert_eq!(delivery.delivered, 0);
+    assert_eq!(publish(&settings(&cluster), 1), delivered(1));
 }
 
 #[test]
@@ -198,7 +206,7 @@ fn errors_that_pass_are_retried_without_loss_or_duplicate() {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
     ];
     cluster.request_errors(RDKafkaApiKey::Produce, &passing);
-    assert_eq!(publish(&settings(&cluster), 100), Delivery { delivered: 100, failed: BTreeMap::new() });
+    assert_eq!(publish(&settings(&cluster), 100), delivered(100));
     let ids: std::collections::BTreeSet<_> =
         consume(&cluster, 100).iter().map(|record| record.payload().unwrap().to_vec()).collect();
     assert_eq!(ids.len(), 100);
@@ -209,7 +217,7 @@ fn an_event_too_large_for_the_broker_does_not_stop_the_others() {
     let cluster = cluster();
     let mut settings = settings(&cluster);
     settings.librdkafka_options.0.insert("message.max.bytes".to_owned(), "2000".to_owned());
-    let mut kafka = Kafka::connect(&settings).unwrap();
+    let mut kafka = connect(&settings).unwrap();
     kafka.publish(Event::Exchange(&exchange(0))).unwrap();
     let mut large = exchange(1);
     large.summary = Some("x".repeat(4000).into());
@@ -217,6 +225,25 @@ fn an_event_too_large_for_the_broker_does_not_stop_the_others() {
     let delivery = kafka.finish().unwrap();
     assert_eq!(delivery.delivered, 1);
     assert_eq!(delivery.failed, BTreeMap::from([("message_size_too_large".to_owned(), 1)]));
+}
+
+#[test]
+fn an_event_too_large_for_the_broker_loses_its_largest_attributes_and_says_so() {
+    let cluster = cluster();
+    let mut settings = settings(&cluster);
+    settings.librdkafka_options.0.insert("message.max.bytes".to_owned(), "2000".to_owned());
+    let mut kafka = connect(&settings).unwrap();
+    let mut large = exchange(0);
+    let kept = large.attributes.clone();
+    for name in ["x.large", "x.larger"] {
+        large.attributes.0.insert(1, (name.into(), Value::Text("x".repeat(1500 + name.len()).into())));
+    }
+    kafka.publish(Event::Exchange(&large)).unwrap();
+    assert_eq!(kafka.finish().unwrap(), delivered(1));
+    let record = &consume(&cluster, 1)[0];
+    let read: Exchange<'_> = rmp_serde::from_slice(record.payload().unwrap()).unwrap();
+    assert!(read.loss.unwrap().truncated);
+    assert_eq!(read.attributes, kept);
 }
 
 #[test]
@@ -233,22 +260,29 @@ fn a_broker_that_goes_away_ends_the_run_by_name_and_what_waits_is_counted() {
     let mut settings = settings(&cluster);
     settings.timeout = HumanDuration(Duration::from_millis(500));
     settings.librdkafka_options.0.insert("queue.buffering.max.messages".to_owned(), "50".to_owned());
-    let mut kafka = Kafka::connect(&settings).unwrap();
+    let waits = Waits { queue_bytes: 1 << 20, ..Waits::recorded(&Config::default()) };
+    let mut kafka = Kafka::open(&settings, None, &waits).unwrap();
     cluster.broker_down(-1).unwrap();
-    let error = (0..1000).find_map(|number| kafka.publish(Event::Exchange(&exchange(number))).err()).unwrap();
-    assert!(matches!(error, PublishError::KafkaStalled { pending: 50, .. }), "{error}");
+    let mut accepted = 0;
+    let error = loop {
+        accepted += 1;
+        if let Err(error) = kafka.publish(Event::Exchange(&exchange(accepted))) {
+            break error;
+        }
+    };
+    assert!(matches!(error, PublishError::KafkaStalled { pending, .. } if pending > 50), "{error}");
     let text = error.to_string();
     assert!(text.contains(&settings.brokers[0]) && text.contains("500ms") && text.contains("kafka.timeout"), "{text}");
     let delivery = kafka.finish().unwrap();
     assert_eq!(delivery.delivered, 0);
-    assert_eq!(delivery.failed, BTreeMap::from([("not_acknowledged_in_time".to_owned(), 50)]));
+    assert_eq!(delivery.failed, BTreeMap::from([("not_acknowledged_in_time".to_owned(), u64::from(accepted))]));
 }
 
 #[test]
 fn what_is_not_acknowledged_at_the_end_is_counted() {
     let cluster = cluster();
     let settings = config::Kafka { timeout: HumanDuration(Duration::from_millis(500)), ..settings(&cluster) };
-    let mut kafka = Kafka::connect(&settings).unwrap();
+    let mut kafka = connect(&settings).unwrap();
     cluster.broker_down(-1).unwrap();
     kafka.publish(Event::Exchange(&exchange(0))).unwrap();
     let delivery = kafka.finish().unwrap();
@@ -268,7 +302,7 @@ fn a_broker_that_does_not_answer_is_named_with_what_to_do() {
             ..config::Kafka::default()
         };
         let started = Instant::now();
-        let error = Kafka::connect(&settings).err().unwrap();
+        let error = connect(&settings).err().unwrap();
         assert!(matches!(error, PublishError::KafkaUnreachable { .. }), "{error}");
         let text = error.to_string();
         assert!(text.starts_with(&format!("kafka: no answer from {address} within 700ms")), "{text}");
@@ -286,7 +320,7 @@ fn a_topic_that_is_not_there_is_named() {
         connect_timeout: HumanDuration(Duration::from_millis(700)),
         ..settings(&cluster)
     };
-    let text = Kafka::connect(&settings).err().unwrap().to_string();
+    let text = connect(&settings).err().unwrap().to_string();
     assert!(text.starts_with("kafka: topic \"missing\" on 127.0.0.1:"), "{text}");
     assert!(text.contains("create the topic or correct kafka.topic"), "{text}");
 }
@@ -304,7 +338,7 @@ fn a_setting_that_librdkafka_refuses_is_named_but_no_secret_is_shown() {
         let mut settings = settings(&cluster);
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         settings.librdkafka_options.0.extend(options);
-        Kafka::connect(&settings).err().unwrap().to_string()
+        connect(&settings).err().unwrap().to_string()
     };
     let text = refused(&[("no.such.setting", "1")]);
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
+use crate::{e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages, e2e_security};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
@@ -16,6 +16,10 @@ pub(crate) enum Check {
     Live(e2e_live::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
+    /// What arrives at Kafka while brokers are killed, and podtap too
+    Outages(e2e_outages::Args),
+    /// TLS, client certificates and SASL with a real Apache Kafka
+    Security,
     /// The commands of a MongoDB driver against its own command monitoring
     Mongodb,
 }
@@ -28,6 +32,8 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Mysql(args) => e2e_mysql::run(args),
         Check::Live(args) => e2e_live::run(args),
         Check::Kafka => e2e_kafka::run(),
+        Check::Outages(args) => e2e_outages::run(args),
+        Check::Security => e2e_security::run(),
         Check::Mongodb => e2e_mongodb::run(),
     }
 }

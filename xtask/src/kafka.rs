@@ -37,7 +37,7 @@ pub(crate) enum Action {
 pub(crate) fn run(action: &Action) -> Result<()> {
     match action {
         Action::Up { port } => {
-            let broker = up(*port)?;
+            let broker = up(*port, &Extra::default())?;
             println!("Apache Kafka {VERSION} answers at {}", broker.address);
         }
         Action::Down => match running() {
@@ -69,7 +69,7 @@ pub(crate) struct Borrowed(pub(crate) Broker);
 impl Borrowed {
     /// Takes the broker that runs, or starts one.
     pub(crate) fn borrow() -> Result<Self> {
-        up(None).map(Self)
+        up(None, &Extra::default()).map(Self)
     }
 }
 
@@ -101,7 +101,18 @@ pub(crate) fn tool(class: &str) -> Command {
     java
 }
 
-fn up(port: Option<u16>) -> Result<Broker> {
+/// What a check needs beside the usual.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// One more listener, as `,NAME://HOST:PORT`.
+    pub(crate) listener: String,
+    /// More lines of server.properties.
+    pub(crate) properties: String,
+    /// Arguments to `StorageTool format`.
+    pub(crate) format: Vec<String>,
+}
+
+fn up(port: Option<u16>, extra: &Extra) -> Result<Broker> {
     if let Some(broker) = running() {
         return match port {
             Some(port) if !broker.address.ends_with(&format!(":{port}")) => {
@@ -125,13 +136,22 @@ fn up(port: Option<u16>) -> Result<Broker> {
     if folder.join("data").exists() {
         fs::remove_dir_all(folder.join("data"))?;
     }
-    fs::write(folder.join("server.properties"), properties(port, process::free_port()?))?;
+    let properties = properties(port, process::free_port()?, &extra.listener) + &extra.properties;
+    fs::write(folder.join("server.properties"), properties)?;
     let mut format = java("256m", "tools.log");
     format.args(["kafka.tools.StorageTool", "format", "--standalone"]);
     // Any 16 bytes in Base64 do as the cluster's id.
-    process::output(format.args(["-t", "cG9kdGFwLXRlc3RzLTAwMQ", "-c", "server.properties"]))?;
+    format.args(["-t", "cG9kdGFwLXRlc3RzLTAwMQ", "-c", "server.properties"]).args(&extra.format);
+    process::output(&mut format)?;
 
-    let log = folder.join("server.log");
+    let broker = start(port)?;
+    fs::write(folder.join("broker"), format!("{} {}\n", broker.process, broker.address))?;
+    Ok(broker)
+}
+
+/// Starts the server with the data that it has.
+fn start(port: u16) -> Result<Broker> {
+    let log = folder().join("server.log");
     let mut server = java("512m", "System.out");
     server.args(["kafka.Kafka", "server.properties"]);
     let output = File::create(&log)?;
@@ -145,10 +165,69 @@ fn up(port: Option<u16>) -> Result<Broker> {
         })
         .with_context(|| format!("Apache Kafka does not start, see {}", workspace::short(&log)))?;
     running.leave();
+    Ok(Broker { process, address: format!("127.0.0.1:{port}"), started_here: true })
+}
 
-    let address = format!("127.0.0.1:{port}");
-    fs::write(folder.join("broker"), format!("{process} {address}\n"))?;
-    Ok(Broker { process, address, started_here: true })
+/// A broker to be maltreated: nobody else's, stopped when dropped.
+pub(crate) struct Victim(Broker);
+
+impl Victim {
+    /// Starts one, without data.
+    pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&Extra::default())
+    }
+
+    /// The same with more to it.
+    pub(crate) fn start_with(extra: &Extra) -> Result<Self> {
+        if let Some(broker) = running() {
+            bail!("Apache Kafka runs already, at {}: stop it with `cargo xtask kafka down`", broker.address);
+        }
+        up(None, extra).map(Self)
+    }
+
+    /// `HOST:PORT`, the same all the time.
+    pub(crate) fn address(&self) -> &str {
+        &self.0.address
+    }
+
+    /// Ends it without a word (SIGKILL).
+    pub(crate) fn kill(&self) -> Result<()> {
+        process::send(Signal::Kill, self.0.process)?;
+        while is_broker(self.0.process) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Starts it again, with its data, at its address.
+    pub(crate) fn revive(&mut self) -> Result<()> {
+        let port = self.0.address.rsplit(':').next().context("an address has a port")?.parse()?;
+        self.0 = start(port)?;
+        fs::write(folder().join("broker"), format!("{} {}\n", self.0.process, self.0.address))?;
+        Ok(())
+    }
+
+    /// It answers nothing from now on, while its connections stay open (SIGSTOP).
+    pub(crate) fn freeze(&self) -> Result<()> {
+        process::send(Signal::Freeze, self.0.process)
+    }
+
+    /// It goes on (SIGCONT).
+    pub(crate) fn thaw(&self) -> Result<()> {
+        process::send(Signal::Thaw, self.0.process)
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // A frozen one would not see that it is to end.
+        let _ = self.thaw();
+        if is_broker(self.0.process)
+            && let Err(error) = down(&self.0)
+        {
+            eprintln!("Apache Kafka could not be stopped: {error:#}");
+        }
+    }
 }
 
 fn down(broker: &Broker) -> Result<()> {
@@ -228,12 +307,12 @@ fn project() -> String {
     )
 }
 
-fn properties(port: u16, controller_port: u16) -> String {
+fn properties(port: u16, controller_port: u16, listener: &str) -> String {
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listener}\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs=data\n\
          num.partitions=3\n\

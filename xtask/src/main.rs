@@ -11,6 +11,8 @@ mod e2e_lossy;
 mod e2e_mongodb;
 mod e2e_mysql;
 mod e2e_nginx;
+mod e2e_outages;
+mod e2e_security;
 mod e2e_zeek;
 mod examples;
 mod fuzz;

@@ -77,6 +77,10 @@ pub(crate) enum Signal {
     Quit,
     Terminate,
     Kill,
+    /// Stand still.
+    Freeze,
+    /// Go on.
+    Thaw,
 }
 
 /// Sends a signal to a process of this user.
@@ -86,11 +90,13 @@ pub(crate) fn send(signal: Signal, process: u32) -> Result<()> {
         Signal::Quit => libc::SIGQUIT,
         Signal::Terminate => libc::SIGTERM,
         Signal::Kill => libc::SIGKILL,
+        Signal::Freeze => libc::SIGSTOP,
+        Signal::Thaw => libc::SIGCONT,
     };
     let process = libc::pid_t::try_from(process)?;
     // SAFETY: kill takes two numbers and touches no memory of ours.
     if unsafe { libc::kill(process, signal) } != 0 {
-        return Err(std::io::Error::last_os_error()).with_context(|| format!("cannot stop process {process}"));
+        return Err(std::io::Error::last_os_error()).with_context(|| format!("cannot signal process {process}"));
     }
     Ok(())
 }

@@ -56,6 +56,7 @@ const E2E: &[Need] = &[
     Need { package: "tshark", present: || has("tshark") },
     Need { package: "kcat", present: || has("kcat") },
     Need { package: "procps", present: || has("kill") },
+    Need { package: "openssl", present: || has("openssl") },
     Need { package: "curl", present: || has("curl") },
     Need { package: "python3", present: || has("python3") },
     Need { package: "clang", present: || has("clang") },

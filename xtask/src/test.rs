@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins,
-    process, setup, workspace,
+    e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages, e2e_security, examples, fuzz,
+    kafka, mongodb, plugins, process, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -47,6 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
+        tally.skip("e2e outages", "--quick");
+        tally.skip("e2e security", "--quick");
         tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
@@ -85,10 +87,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {
                 tally.skip("e2e kafka", &why);
+                tally.skip("e2e outages", &why);
+                tally.skip("e2e security", &why);
                 println!("Kafka: tested on librdkafka's mock cluster only");
             }
             None => {
                 tally.step("e2e kafka", e2e_kafka::run);
+                tally.step("e2e outages", || e2e_outages::run(&e2e_outages::Args::default()));
+                match missing(&e2e_security::PROGRAMS) {
+                    Some(why) => tally.skip("e2e security", &why),
+                    None => tally.step("e2e security", e2e_security::run),
+                }
                 println!("Kafka: tested on a real Apache Kafka, and on librdkafka's mock cluster in `cargo test`");
             }
         }

@@ -9,6 +9,9 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::stoppable::Stoppable;
+use crate::stop::Stop;
+
 /// The longest packet taken: libpcap's own bound is 256 KiB, offloaded segments reach 512 KiB.
 pub(crate) const MAX_PACKET: usize = 1 << 20;
 
@@ -153,6 +156,14 @@ impl CaptureFile {
     /// # Errors
     /// As [`CaptureFile::new`].
     pub fn open(path: &Path) -> Result<CaptureFile, CaptureError> {
+        CaptureFile::open_until(path, &Stop::default())
+    }
+
+    /// Opens a file that ends where an end is asked for, also while it is waited for.
+    ///
+    /// # Errors
+    /// As [`CaptureFile::new`].
+    pub fn open_until(path: &Path, stop: &Stop) -> Result<CaptureFile, CaptureError> {
         // A descriptor of its own for standard input: std's would buffer a second time.
         let file = if path == Path::new("-") {
             File::from(io::stdin().as_fd().try_clone_to_owned()?)
@@ -160,9 +171,14 @@ impl CaptureFile {
             File::open(path)?
         };
         let is_regular = file.metadata()?.is_file();
-        let mut capture = CaptureFile::new(file)?;
+        let mut capture = CaptureFile::new(Stoppable { file, may_wait: !is_regular, stop: stop.clone() })?;
         capture.may_wait = !is_regular;
         Ok(capture)
+    }
+
+    /// Is it a pipe or the like, so that a read may take any time?
+    pub fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     /// Will the next call of [`CaptureFile::next_record`] wait for whoever writes the capture? Then nothing should be held

@@ -4,6 +4,7 @@ mod file;
 mod filter;
 mod live;
 mod local;
+mod stoppable;
 
 pub use file::{CaptureError, CaptureFile, Record};
 pub(crate) use file::{MAX_INTERFACES, MAX_PACKET};

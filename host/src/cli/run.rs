@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -11,11 +10,11 @@ use serde_json::Value;
 use super::common::{Common, list};
 use super::conclude;
 use crate::capture::Live;
-use crate::config::{Config, Flag};
+use crate::config::{Config, Flag, TrafficChoice};
 use crate::decoder::Cache;
 use crate::pipeline::{self, Decoders};
 use crate::privileges;
-use crate::publish::Outputs;
+use crate::publish::{Outputs, Traffic, Waits};
 use crate::stop::Stop;
 
 #[derive(Debug, Args)]
@@ -35,7 +34,7 @@ pub(super) struct RunArguments {
 impl RunArguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let Some(config) = self.common.config(self.flags())? else { return Ok(ExitCode::from(2)) };
-        let stop = Stop::on_signals(Duration::from_secs(10)).context("signals cannot be listened to")?;
+        let stop = Stop::on_signals(config.delivery.shutdown_grace.0).context("signals cannot be listened to")?;
         // With the rights that it takes; from then on without.
         let live = Live::open(&config.capture)?;
         for (measure, came_of_it) in privileges::give_up(&writable(&config)) {
@@ -46,11 +45,16 @@ impl RunArguments {
         }
         let mut decoders = Decoders::load(&config)?;
         decoders.watch(&config);
-        let mut outputs = Outputs::open(&config, self.common.color)?;
+        let traffic = match config.delivery.traffic {
+            TrafficChoice::Auto | TrafficChoice::Live => Traffic::Live,
+            TrafficChoice::Recorded => Traffic::Recorded,
+        };
+        let waits = Waits { traffic, stop: stop.clone(), ..Waits::recorded(&config) };
+        let mut outputs = Outputs::open_for(&config, self.common.color, &waits)?;
         let interfaces: Vec<_> = live.open_interfaces().collect();
         tracing::info!(interfaces = interfaces.join(","), "capturing");
         let done = pipeline::run(&decoders, live, &stop, &config, &mut outputs);
-        conclude(done, &mut outputs, self.common.no_summary)
+        conclude(done, &mut outputs, &config, self.common.no_summary, || None)
     }
 
     fn flags(&self) -> Vec<Flag> {
@@ -65,8 +69,9 @@ fn writable(config: &Config) -> Vec<PathBuf> {
     let parent =
         |file: &PathBuf| file.parent().filter(|parent| *parent != Path::new("")).map_or(".".into(), Path::to_owned);
     let mut writable: Vec<_> = config.output.file.as_ref().map(parent).into_iter().collect();
+    // Made now, while that may be done; where it cannot be, whoever needs it says so.
+    writable.extend(config.spool.directory.clone().inspect(|folder| drop(std::fs::create_dir_all(folder))));
     if config.plugins.cache {
-        // Made now, while that may be done.
         writable.extend(Cache::of_this_user().folder().map(Path::to_owned));
     }
     writable

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
+use super::secret::Secret;
 use super::units::HumanDuration;
 use crate::event::Format;
 
@@ -37,7 +39,23 @@ pub struct Kafka {
     pub connect_timeout: HumanDuration,
     /// Compression of what is sent.
     pub compression: Compression,
-    /// Any setting of librdkafka by its own name, such as `security.protocol: sasl_ssl`. Stronger than all above.
+    /// Whether connections to the brokers are encrypted (TLS). The brokers' certificates and names are checked.
+    pub tls: bool,
+    /// PEM file with the certificates that brokers' certificates are checked against; not set: those of the system.
+    pub tls_ca_file: Option<PathBuf>,
+    /// PEM file with this client's certificate, where brokers ask for one.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// PEM file with the private key of that certificate.
+    pub tls_key_file: Option<PathBuf>,
+    /// How this client proves who it is, where brokers ask for a name and a password (SASL).
+    pub sasl_mechanism: Option<SaslMechanism>,
+    /// Its name.
+    pub sasl_username: String,
+    /// Its password; better given by the environment or by a file.
+    pub sasl_password: Secret,
+    /// File with the password, such as one of a mounted secret. A line end after it does not count.
+    pub sasl_password_file: Option<PathBuf>,
+    /// Any setting of librdkafka by its own name, such as `ssl.key.password`. Stronger than all above.
     pub librdkafka_options: LibrdkafkaOptions,
 }
 
@@ -53,7 +71,77 @@ impl Default for Kafka {
             timeout: HumanDuration(Duration::from_secs(30)),
             connect_timeout: HumanDuration(Duration::from_secs(10)),
             compression: Compression::Lz4,
+            tls: false,
+            tls_ca_file: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
+            sasl_mechanism: None,
+            sasl_username: String::new(),
+            sasl_password: Secret::default(),
+            sasl_password_file: None,
             librdkafka_options: LibrdkafkaOptions::default(),
+        }
+    }
+}
+
+impl Kafka {
+    /// What contradicts itself in TLS and SASL: keys and messages.
+    pub(super) fn security_problems(&self) -> Vec<(&'static str, &'static str)> {
+        let mut problems = Vec::new();
+        let mut check = |wrong: bool, key, message| {
+            if wrong {
+                problems.push((key, message));
+            }
+        };
+        let files = [
+            ("kafka.tls_ca_file", &self.tls_ca_file),
+            ("kafka.tls_certificate_file", &self.tls_certificate_file),
+            ("kafka.tls_key_file", &self.tls_key_file),
+        ];
+        for (key, file) in files {
+            check(file.is_some() && !self.tls, key, "set, but kafka.tls is not; set that to true");
+        }
+        let (certificate, key) = (self.tls_certificate_file.is_some(), self.tls_key_file.is_some());
+        check(certificate && !key, "kafka.tls_key_file", "not set, but kafka.tls_certificate_file is; name its key");
+        check(key && !certificate, "kafka.tls_certificate_file", "not set, but kafka.tls_key_file is; name both");
+        let passwords = usize::from(!self.sasl_password.is_empty()) + usize::from(self.sasl_password_file.is_some());
+        check(passwords == 2, "kafka.sasl_password_file", "set, as is kafka.sasl_password; set one of them");
+        match self.sasl_mechanism {
+            Some(_) => {
+                check(self.sasl_username.is_empty(), "kafka.sasl_username", "not set, but kafka.sasl_mechanism is");
+                let missing = "not set, but kafka.sasl_mechanism is; set that or kafka.sasl_password_file";
+                check(passwords == 0, "kafka.sasl_password", missing);
+            }
+            None => {
+                let any = passwords > 0 || !self.sasl_username.is_empty();
+                check(any, "kafka.sasl_mechanism", "not set, but a name or a password is; choose one");
+            }
+        }
+        problems
+    }
+}
+
+/// How a client proves to Kafka who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SaslMechanism {
+    /// The password is sent as it is: over TLS only.
+    Plain,
+    /// By challenge and response.
+    #[serde(rename = "scram_sha_256")]
+    ScramSha256,
+    /// By challenge and response, with a longer hash.
+    #[serde(rename = "scram_sha_512")]
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// The name in librdkafka's settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
         }
     }
 }
@@ -154,9 +242,30 @@ mod tests {
     fn secrets_are_not_shown() {
         let options = [("sasl.password", "hunter2"), ("ssl.key.pem", "-----BEGIN"), ("linger.ms", "5")];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let kafka = Kafka { librdkafka_options: LibrdkafkaOptions(options), ..Kafka::default() };
+        let sasl_password = Secret("hunter2".to_owned());
+        let kafka = Kafka { librdkafka_options: LibrdkafkaOptions(options), sasl_password, ..Kafka::default() };
         let shown = format!("{kafka:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("BEGIN"), "{shown}");
+        let json = serde_json::to_value(&kafka).unwrap();
+        assert_eq!(json["sasl_password"], "***");
         assert!(shown.contains("\"linger.ms\": \"5\""), "{shown}");
+    }
+
+    #[test]
+    fn half_a_security_is_refused() {
+        let keys = |change: fn(&mut Kafka)| {
+            let mut kafka = Kafka::default();
+            change(&mut kafka);
+            kafka.security_problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert!(keys(|_| {}).is_empty());
+        assert_eq!(keys(|kafka| kafka.tls_ca_file = Some("ca".into())), ["kafka.tls_ca_file"]);
+        let certificate = |kafka: &mut Kafka| {
+            (kafka.tls, kafka.tls_certificate_file) = (true, Some("certificate".into()));
+        };
+        assert_eq!(keys(certificate), ["kafka.tls_key_file"]);
+        assert_eq!(keys(|kafka| kafka.sasl_username = "me".to_owned()), ["kafka.sasl_mechanism"]);
+        let nameless = |kafka: &mut Kafka| kafka.sasl_mechanism = Some(SaslMechanism::Plain);
+        assert_eq!(keys(nameless), ["kafka.sasl_username", "kafka.sasl_password"]);
     }
 }

@@ -7,6 +7,7 @@
 mod agent;
 mod capture;
 mod decoder;
+mod delivery;
 mod detection;
 mod digest;
 mod environment;
@@ -17,22 +18,27 @@ mod log;
 mod output;
 mod plugins;
 mod redaction;
+mod secret;
 mod source;
+mod spool;
 mod stream;
 mod units;
 
 pub use agent::Agent;
 pub use capture::Capture;
 pub use decoder::Decoder;
+pub use delivery::{Delivery, TrafficChoice};
 pub use detection::Detection;
 pub use digest::Digest;
 pub use events::Events;
-pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp};
+pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp, SaslMechanism};
 pub use keys::{Key, Kind, Section, schema, sections};
 pub use log::{Log, LogFormat, LogLevel};
 pub use output::{Output, OutputFormat};
 pub use plugins::Plugins;
 pub use redaction::Redaction;
+pub use secret::Secret;
+pub use spool::Spool;
 pub use stream::Stream;
 pub use units::{ByteSize, HumanDuration};
 
@@ -72,6 +78,11 @@ pub struct Config {
     pub output: Output,
     /// Events to Apache Kafka, one record an event.
     pub kafka: Kafka,
+    /// How long events wait for their outputs, and what happens when they cannot wait any longer.
+    pub delivery: Delivery,
+    /// A directory that keeps events until Kafka has acknowledged them: while the brokers are away, and when podtap ends or is
+    /// killed. The next run with the same directory sends what is left, with the same ids.
+    pub spool: Spool,
     /// podtap's own log, on standard error.
     pub log: Log,
 }
@@ -193,8 +204,22 @@ impl Config {
                 refuse("kafka.brokers", format!("{broker:?} is no broker: write host:port, such as kafka:9092"));
             }
         }
+        for (key, message) in kafka.security_problems() {
+            refuse(key, message.to_owned());
+        }
         for message in self.plugins.pin_problems() {
             refuse("plugins.pins", message);
+        }
+        // The segment that is written must never be the one that makes room.
+        if self.spool.max_bytes.0 < self.spool.segment_bytes.0.saturating_mul(2) {
+            let message = format!(
+                "{} is less than twice spool.segment_bytes ({}); allowed is that or more",
+                self.spool.max_bytes, self.spool.segment_bytes
+            );
+            refuse("spool.max_bytes", message);
+        }
+        if self.spool.directory.is_some() && kafka.brokers.is_empty() {
+            refuse("spool.directory", "set, but kafka.brokers is not: only events for Kafka are spooled".to_owned());
         }
         if self.stream.total_buffer_bytes < self.stream.side_buffer_bytes {
             let message = format!(

@@ -1,4 +1,4 @@
-//! Events to bytes: MessagePack or JSON, each once, into a buffer that is reused.
+//! Events to bytes: MessagePack or JSON, each once, behind what a buffer already holds.
 
 use std::io::Write;
 
@@ -59,23 +59,29 @@ impl Encoder {
     /// The event as one value, valid until the next call. No newline is added.
     pub fn encode(&mut self, event: Event<'_>) -> Result<&[u8], EncodeError> {
         self.buffer.clear();
-        // The rarer kind through a writer of its own type: where both share the serializer's code, less of it is compiled
-        // in line, and a replay to JSON takes 3 % longer.
-        let mut rare: &mut dyn Write;
-        match (self.format, event) {
-            (Format::Msgpack, Event::Exchange(exchange)) => {
-                exchange.serialize(&mut rmp_serde::Serializer::new(&mut self.buffer).with_struct_map())?;
-            }
-            (Format::Json, Event::Exchange(exchange)) => serde_json::to_writer(&mut self.buffer, exchange)?,
-            (Format::Msgpack, Event::Connection(connection)) => {
-                rare = &mut self.buffer;
-                connection.serialize(&mut rmp_serde::Serializer::new(&mut rare).with_struct_map())?;
-            }
-            (Format::Json, Event::Connection(connection)) => {
-                rare = &mut self.buffer;
-                serde_json::to_writer(&mut rare, connection)?;
-            }
-        }
+        append(self.format, event, &mut self.buffer)?;
         Ok(&self.buffer)
     }
+}
+
+/// Appends the event as one value. After an error, `out` may hold a part of it.
+pub(crate) fn append(format: Format, event: Event<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    // The rarer kind through a writer of its own type: where both share the serializer's code, less of it is compiled in
+    // line, and a replay to JSON takes 3 % longer.
+    let mut rare: &mut dyn Write;
+    match (format, event) {
+        (Format::Msgpack, Event::Exchange(exchange)) => {
+            exchange.serialize(&mut rmp_serde::Serializer::new(out).with_struct_map())?;
+        }
+        (Format::Json, Event::Exchange(exchange)) => serde_json::to_writer(out, exchange)?,
+        (Format::Msgpack, Event::Connection(connection)) => {
+            rare = out;
+            connection.serialize(&mut rmp_serde::Serializer::new(&mut rare).with_struct_map())?;
+        }
+        (Format::Json, Event::Connection(connection)) => {
+            rare = out;
+            serde_json::to_writer(&mut rare, connection)?;
+        }
+    }
+    Ok(())
 }

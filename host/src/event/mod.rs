@@ -12,6 +12,7 @@ mod redact;
 mod time;
 
 pub use connection::{CONNECTION_SCHEMA, ConnectionEvent, End, Kind, Name, Opened, Party, Reason, Role};
+pub(crate) use encode::append;
 pub use encode::{EncodeError, Encoder, Format};
 pub use identity::ConnectionIdentity;
 pub use redact::Redaction;
@@ -259,7 +260,8 @@ pub struct Loss {
     /// Payload bytes that were not captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_bytes: Option<u64>,
-    /// A text of the exchange was longer than podtap keeps, and is cut off.
+    /// A text of the exchange was longer than podtap keeps, and is cut off; or attributes were left out, the largest first,
+    /// so that the event fits into a record of Kafka.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
 }

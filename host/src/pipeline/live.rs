@@ -39,7 +39,7 @@ pub fn run(
     outputs: &mut Outputs,
 ) -> Result<Report, PipelineError> {
     let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
-    let mut worker = Worker::new(decoders, config, outputs, &mut report);
+    let mut worker = Worker::new(decoders, stop, config, outputs, &mut report);
     let own = Shared::default();
     worker.dispatcher.admit_by(Box::new(Gate { own: own.clone(), hasher: BuildHasherDefault::default() }));
     let mut keeper = Keeper::new(own.clone(), config.capture.max_cpu_percent);

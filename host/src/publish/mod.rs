@@ -1,32 +1,73 @@
 //! Events out of the program: to standard output, a file, Kafka.
 //!
-//! In come events, redacted and complete; out they go to every output of the run, and into the summary. An output
-//! that fails names itself and ends the run, for an event that went nowhere is not to pass in silence; only a reader
-//! that went away (`| head`) is no failure.
+//! In come events, redacted and complete; out they go to every output of the run, and into the summary. Each output has a
+//! queue and a thread of its own (see `queue`), so that none keeps another waiting, nor, where traffic is live, whoever
+//! decodes. An output that fails names itself and is left out from then on; when none is left, that ends the run, for an
+//! event that went nowhere is not to pass in silence. Only a reader that went away (`| head`) is no failure.
 
+mod error;
 mod kafka;
 mod printable;
+mod queue;
+mod record;
+mod sink;
+mod spool;
 mod stream;
 mod text;
 
+pub use error::PublishError;
 pub use kafka::Kafka;
+pub(crate) use kafka::LIBRDKAFKA_QUEUE_BYTES;
 pub use printable::Printable;
+pub(crate) use sink::Sink;
 pub use stream::EventStream;
 pub(crate) use text::{Bytes, DisplayDuration};
 pub use text::{Colour, TextLines};
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::{Config, OutputFormat};
-use crate::event::{EncodeError, Event, Format};
+use crate::event::{Event, Format};
+use crate::stop::Stop;
 use crate::summary::Summary;
 
-/// Bytes collected before a write.
-const WRITE_BUFFER_BYTES: usize = 64 << 10;
+/// The reason of events that made room for newer ones in a queue.
+const QUEUE_FULL: &str = "queue_full";
+/// The reason of events that an output did not get, because it had failed before.
+const OUTPUT_FAILED: &str = "output_failed";
+
+/// How packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// From a file, which can wait.
+    Recorded,
+    /// As they are seen: nothing may wait, for what waits is lost before it is read.
+    Live,
+}
+
+/// How long events may wait for their outputs, and where.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    /// Bound of each output's queue.
+    pub queue_bytes: usize,
+    /// How packets come.
+    pub traffic: Traffic,
+    /// The end that somebody may ask for.
+    pub stop: Stop,
+}
+
+impl Waits {
+    /// As a configuration has it, where files are replayed.
+    pub fn recorded(config: &Config) -> Waits {
+        let queue_bytes = config.delivery.queue_bytes.as_usize();
+        Waits { queue_bytes, traffic: Traffic::Recorded, stop: Stop::default() }
+    }
+
+    fn queue(&self) -> Arc<queue::Queue> {
+        queue::Queue::new(self.queue_bytes, self.traffic, self.stop.clone())
+    }
+}
 
 /// Where events go.
 pub trait Output {
@@ -38,7 +79,8 @@ pub trait Output {
         Ok(())
     }
 
-    /// Waits until all that was taken has arrived, or is known not to.
+    /// Waits until all that was taken has arrived, or is known not to. An error comes once; after it, another call gives
+    /// the counts.
     fn finish(&mut self) -> Result<Delivery, PublishError>;
 
     /// For a decoder's name, the attribute that holds the status of its exchanges.
@@ -52,6 +94,21 @@ pub struct Delivery {
     pub delivered: u64,
     /// Did not, by reason.
     pub failed: BTreeMap<String, u64>,
+    /// What a spool did, where there is one.
+    pub spool: Option<SpoolCounts>,
+}
+
+/// What became of events in a spool, beside those delivered and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolCounts {
+    /// Events of earlier runs: delivered, failed or left like those of this run.
+    pub recovered: u64,
+    /// Events that are still there, for the next run.
+    pub left: u64,
+    /// Events that the disk did not take; they went on from memory.
+    pub bypassed: u64,
+    /// Bytes of earlier runs that were no whole events: a tail cut by a crash, or damage.
+    pub damaged_bytes: u64,
 }
 
 impl Delivery {
@@ -59,88 +116,30 @@ impl Delivery {
     pub fn failed_total(&self) -> u64 {
         self.failed.values().sum()
     }
-}
 
-/// Events cannot be published.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// Whoever read standard output has gone. No fault: there is nothing more to do.
-    #[error("standard output was closed")]
-    ReaderGone,
-    /// MessagePack would garble the terminal.
-    #[error("MessagePack is not for a terminal; give --output-file, or send standard output elsewhere")]
-    BinaryTerminal,
-    /// The output cannot be opened.
-    #[error("{}: the output file cannot be written: {source}; check the path and its permissions", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A write failed.
-    #[error("{name}: events cannot be written: {source}")]
-    Write {
-        /// The file, or `standard output`.
-        name: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A fault of podtap's own.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// A setting that librdkafka refuses.
-    #[error("kafka: {0}; check kafka.librdkafka_options and the other keys of that section")]
-    KafkaSetting(String),
-    /// No broker answers.
-    #[error(
-        "kafka: no answer from {brokers} within {waited}{last}; check kafka.brokers, that the brokers run and can be \
-         reached from here, and the security settings"
-    )]
-    KafkaUnreachable {
-        /// As configured.
-        brokers: String,
-        /// How long.
-        waited: String,
-        /// What librdkafka said last, in brackets, or nothing.
-        last: String,
-    },
-    /// The topic cannot be written to.
-    #[error("kafka: topic {topic:?} on {brokers}: {reason}")]
-    KafkaTopic {
-        /// As configured.
-        topic: String,
-        /// As configured.
-        brokers: String,
-        /// Why, and what to do.
-        reason: String,
-    },
-    /// The broker stopped to acknowledge.
-    #[error(
-        "kafka: {brokers} acknowledged nothing for {waited} while {pending} events wait{last}; check the brokers, or \
-         raise kafka.timeout"
-    )]
-    KafkaStalled {
-        /// As configured.
-        brokers: String,
-        /// How long.
-        waited: String,
-        /// Events on their way.
-        pending: u64,
-        /// What librdkafka said last, in brackets, or nothing.
-        last: String,
-    },
-    /// The producer can do no more.
-    #[error("kafka: the producer had to stop: {0}")]
-    KafkaFatal(String),
+    /// Adds to a reason, unless nothing.
+    fn fail(&mut self, reason: &str, events: u64) {
+        if events > 0 {
+            *self.failed.entry(reason.to_owned()).or_default() += events;
+        }
+    }
 }
 
 /// All outputs of a run, and its summary.
 #[derive(Default)]
 pub struct Outputs {
-    outputs: Vec<Box<dyn Output>>,
+    outputs: Vec<Place>,
     summary: Summary,
+    /// Why outputs were left out, until the end.
+    failures: Vec<PublishError>,
     delivery: Option<Delivery>,
+}
+
+struct Place {
+    output: Box<dyn Output>,
+    has_failed: bool,
+    /// Events since then.
+    missed: u64,
 }
 
 impl std::fmt::Debug for Outputs {
@@ -150,13 +149,18 @@ impl std::fmt::Debug for Outputs {
 }
 
 impl Outputs {
-    /// What the configuration asks for. Connects to Kafka, and fails if that does not answer.
+    /// What the configuration asks for, where files are replayed. Connects to Kafka, and fails if that does not answer.
     pub fn open(config: &Config, colour: Colour) -> Result<Outputs, PublishError> {
+        Outputs::open_for(config, colour, &Waits::recorded(config))
+    }
+
+    /// What the configuration asks for. Where traffic is live, Kafka need not answer yet.
+    pub fn open_for(config: &Config, colour: Colour, waits: &Waits) -> Result<Outputs, PublishError> {
         let with_kafka = !config.kafka.brokers.is_empty();
         let mut outputs = Outputs::default();
         // Kafka first: where it does not answer, an existing output file keeps what it holds.
         if with_kafka {
-            outputs.add(Kafka::connect(&config.kafka)?);
+            outputs.add(Kafka::open(&config.kafka, Some(&config.spool), waits)?);
         }
         let format = match config.output.effective_format(with_kafka) {
             OutputFormat::None => return Ok(outputs),
@@ -165,8 +169,8 @@ impl Outputs {
             OutputFormat::Msgpack => Some(Format::Msgpack),
         };
         let sink = match &config.output.file {
-            Some(path) => Sink::file(path.clone())?,
-            None => Sink::stdout()?,
+            Some(path) => Sink::file(path.clone(), waits)?,
+            None => Sink::stdout(waits)?,
         };
         match format {
             None => outputs.add(TextLines::new(sink, colour)),
@@ -178,66 +182,95 @@ impl Outputs {
 
     /// One more output.
     pub fn add(&mut self, output: impl Output + 'static) {
-        self.outputs.push(Box::new(output));
+        self.outputs.push(Place { output: Box::new(output), has_failed: false, missed: 0 });
     }
 
     /// For a decoder's name, the attribute that holds the status of its exchanges.
     pub fn set_status_attributes(&mut self, attributes: &HashMap<String, String>) {
-        for output in &mut self.outputs {
-            output.learn_status_attributes(attributes);
+        for place in &mut self.outputs {
+            place.output.learn_status_attributes(attributes);
         }
     }
 
-    /// Takes an event. [`PublishError::ReaderGone`]: no output is left.
+    /// Takes an event.
+    ///
+    /// # Errors
+    /// When no output is left: the first one's failure, or [`PublishError::ReaderGone`].
     pub fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         self.summary.record(event);
-        self.each(|output| output.publish(event))
+        self.each(1, |output| output.publish(event))
     }
 
-    /// Sends off what is held back. [`PublishError::ReaderGone`]: no output is left.
+    /// Sends off what is held back.
+    ///
+    /// # Errors
+    /// As [`Outputs::publish`].
     pub fn flush(&mut self) -> Result<(), PublishError> {
-        self.each(|output| output.flush())
+        self.each(0, |output| output.flush())
     }
 
-    /// Does it with each output. One whose reader has gone is removed.
-    fn each(&mut self, mut work: impl FnMut(&mut dyn Output) -> Result<(), PublishError>) -> Result<(), PublishError> {
+    /// Does it with each output that has not failed; `events` are missed by the others.
+    fn each(
+        &mut self,
+        events: u64,
+        mut work: impl FnMut(&mut dyn Output) -> Result<(), PublishError>,
+    ) -> Result<(), PublishError> {
         let mut gone = None;
-        for (index, output) in self.outputs.iter_mut().enumerate() {
-            match work(output.as_mut()) {
+        let mut failed = false;
+        for (index, place) in self.outputs.iter_mut().enumerate() {
+            if place.has_failed {
+                place.missed += events;
+                continue;
+            }
+            match work(place.output.as_mut()) {
                 Ok(()) => {}
                 Err(PublishError::ReaderGone) => gone = Some(index),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    (place.has_failed, failed) = (true, true);
+                    self.failures.push(error);
+                }
             }
         }
-        match gone {
-            Some(index) => {
-                self.outputs.remove(index);
-                if self.outputs.is_empty() { Err(PublishError::ReaderGone) } else { Ok(()) }
-            }
-            None => Ok(()),
+        if let Some(index) = gone {
+            self.outputs.remove(index);
         }
+        if (gone.is_some() || failed) && self.outputs.iter().all(|place| place.has_failed) {
+            return Err(if self.failures.is_empty() { PublishError::ReaderGone } else { self.failures.remove(0) });
+        }
+        if failed && let Some(error) = self.failures.last() {
+            tracing::error!("{error}; the other outputs go on");
+        }
+        Ok(())
     }
 
     /// Waits until all that was published has arrived, or is known not to. Again, it does nothing.
+    ///
+    /// # Errors
+    /// The first failure of an output that was not reported yet.
     pub fn finish(&mut self) -> Result<(), PublishError> {
         if self.delivery.is_some() {
             return Ok(());
         }
         let mut total = Delivery::default();
-        let mut failure = None;
-        for output in &mut self.outputs {
-            match output.finish() {
-                Ok(delivery) => {
-                    total.delivered += delivery.delivered;
-                    for (reason, count) in delivery.failed {
-                        *total.failed.entry(reason).or_default() += count;
+        for place in &mut self.outputs {
+            let delivery = match place.output.finish() {
+                Ok(delivery) => delivery,
+                Err(error) => {
+                    if !place.has_failed {
+                        self.failures.push(error);
                     }
+                    place.output.finish().unwrap_or_default()
                 }
-                Err(error) => failure = failure.or(Some(error)),
+            };
+            total.delivered += delivery.delivered;
+            for (reason, count) in delivery.failed {
+                total.fail(&reason, count);
             }
+            total.fail(OUTPUT_FAILED, place.missed);
+            total.spool = total.spool.or(delivery.spool);
         }
         self.delivery = Some(total);
-        failure.map_or(Ok(()), Err)
+        if self.failures.is_empty() { Ok(()) } else { Err(self.failures.remove(0)) }
     }
 
     /// What arrived and what did not, over all outputs; known once finished.
@@ -251,88 +284,35 @@ impl Outputs {
     }
 }
 
-/// A file or standard output.
-pub(crate) struct Sink {
-    writer: io::BufWriter<File>,
-    name: String,
-    is_stdout: bool,
-    is_terminal: bool,
-    events: u64,
-}
-
-impl Sink {
-    /// Creates a file, or empties it.
-    pub(crate) fn file(path: PathBuf) -> Result<Sink, PublishError> {
-        let name = path.display().to_string();
-        let file = File::create(&path).map_err(|source| PublishError::Open { path, source })?;
-        Ok(Sink::new(file, name, false))
-    }
-
-    fn stdout() -> Result<Sink, PublishError> {
-        let name = "standard output".to_owned();
-        // Not std's `Stdout`: that looks for line ends in what it writes.
-        match io::stdout().as_fd().try_clone_to_owned() {
-            Ok(descriptor) => Ok(Sink::new(descriptor.into(), name, true)),
-            Err(source) => Err(PublishError::Write { name, source }),
-        }
-    }
-
-    fn new(file: File, name: String, is_stdout: bool) -> Sink {
-        let is_terminal = file.is_terminal();
-        Sink { writer: io::BufWriter::with_capacity(WRITE_BUFFER_BYTES, file), name, is_stdout, is_terminal, events: 0 }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), PublishError> {
-        io::Write::write_all(&mut self.writer, bytes).map_err(|source| self.failure(source))
-    }
-
-    /// An event was written whole. A person sees it at once.
-    fn end_event(&mut self) -> Result<(), PublishError> {
-        self.events += 1;
-        if self.is_terminal { self.flush() } else { Ok(()) }
-    }
-
-    /// All events were written. That nobody reads any more is no failure.
-    fn finish(&mut self) -> Result<Delivery, PublishError> {
-        match self.flush() {
-            Ok(()) | Err(PublishError::ReaderGone) => Ok(Delivery { delivered: self.events, ..Delivery::default() }),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), PublishError> {
-        io::Write::flush(&mut self.writer).map_err(|source| self.failure(source))
-    }
-
-    fn failure(&self, source: io::Error) -> PublishError {
-        match source.kind() {
-            io::ErrorKind::BrokenPipe if self.is_stdout => PublishError::ReaderGone,
-            _ => PublishError::Write { name: self.name.clone(), source },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io;
+
     use super::*;
     use crate::reference::example_event;
 
-    /// Standard output whose reader has gone.
-    fn abandoned() -> Sink {
+    fn waits() -> Waits {
+        Waits::recorded(&Config::default())
+    }
+
+    /// Something to write to whose reader has gone.
+    fn abandoned(is_stdout: bool) -> Sink {
         let (_, writer) = io::pipe().unwrap();
-        Sink::new(std::os::fd::OwnedFd::from(writer).into(), "standard output".to_owned(), true)
+        let file = std::os::fd::OwnedFd::from(writer).into();
+        Sink::new(file, "standard output".to_owned(), is_stdout, &waits()).unwrap()
     }
 
     /// The result of the first publish that is not fine, if one is not.
-    fn publish_much(outputs: &mut Outputs) -> Result<(), PublishError> {
-        (0..1000).try_for_each(|_| outputs.publish(Event::Exchange(&example_event())))
+    fn publish_much(outputs: &mut Outputs, events: usize) -> Result<(), PublishError> {
+        (0..events).try_for_each(|_| outputs.publish(Event::Exchange(&example_event())))
     }
 
     #[test]
     fn a_reader_that_went_away_ends_the_run_where_nobody_else_reads() {
         let mut outputs = Outputs::default();
-        outputs.add(EventStream::new(abandoned(), Format::Json));
-        assert!(matches!(publish_much(&mut outputs), Err(PublishError::ReaderGone)));
+        outputs.add(EventStream::new(abandoned(true), Format::Json));
+        assert!(matches!(publish_much(&mut outputs, 1_000_000), Err(PublishError::ReaderGone)));
         outputs.finish().unwrap();
     }
 
@@ -341,20 +321,60 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events");
         let mut outputs = Outputs::default();
-        outputs.add(TextLines::new(abandoned(), Colour::Auto));
-        outputs.add(EventStream::new(Sink::file(path.clone()).unwrap(), Format::Json));
-        publish_much(&mut outputs).unwrap();
+        outputs.add(TextLines::new(abandoned(true), Colour::Auto));
+        outputs.add(EventStream::new(Sink::file(path.clone(), &waits()).unwrap(), Format::Json));
+        while outputs.outputs.len() > 1 {
+            publish_much(&mut outputs, 1000).unwrap();
+        }
         outputs.finish().unwrap();
-        assert_eq!(outputs.delivery().unwrap().delivered, 1000);
-        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1000);
+        let events = outputs.summary().events();
+        assert_eq!(outputs.delivery().unwrap().delivered, events);
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count() as u64, events);
+    }
+
+    #[test]
+    fn an_output_that_fails_does_not_disturb_another_and_what_it_missed_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(Sink::new(full, "full".to_owned(), false, &waits()).unwrap(), Format::Json));
+        outputs.add(EventStream::new(Sink::file(path.clone(), &waits()).unwrap(), Format::Json));
+        while !outputs.outputs[0].has_failed {
+            publish_much(&mut outputs, 1000).unwrap();
+        }
+        publish_much(&mut outputs, 10).unwrap();
+        let error = outputs.finish().unwrap_err().to_string();
+        assert!(error.starts_with("full: events cannot be written: No space left"), "{error}");
+        let (events, delivery) = (outputs.summary().events(), outputs.delivery().unwrap());
+        assert_eq!(delivery.delivered, events);
+        assert_eq!(delivery.failed_total(), events);
+        assert!(delivery.failed["output_failed"] >= 10 && delivery.failed["not_written"] > 0, "{delivery:?}");
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count() as u64, events);
     }
 
     #[test]
     fn a_closed_pipe_that_is_not_standard_output_is_a_failure() {
-        let mut sink = abandoned();
-        sink.is_stdout = false;
         let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(abandoned(false), Format::Json));
+        assert!(matches!(publish_much(&mut outputs, 1_000_000), Err(PublishError::Write { .. })));
+    }
+
+    #[test]
+    fn live_events_for_a_reader_that_takes_none_are_dropped_and_counted() {
+        let (reader, writer) = io::pipe().unwrap();
+        let stop = Stop::by_hand(std::time::Duration::from_millis(100));
+        let waits = Waits { queue_bytes: 100_000, traffic: Traffic::Live, stop: stop.clone() };
+        let file = std::os::fd::OwnedFd::from(writer).into();
+        let mut outputs = Outputs::default();
+        let sink = Sink::new(file, "standard output".to_owned(), true, &waits).unwrap();
         outputs.add(EventStream::new(sink, Format::Json));
-        assert!(matches!(publish_much(&mut outputs), Err(PublishError::Write { .. })));
+        publish_much(&mut outputs, 2000).unwrap();
+        stop.request();
+        assert!(matches!(outputs.finish(), Err(PublishError::Write { .. })));
+        let delivery = outputs.delivery().unwrap();
+        assert_eq!(delivery.delivered + delivery.failed_total(), 2000);
+        assert!(delivery.failed["queue_full"] > 0, "{delivery:?}");
+        drop(reader);
     }
 }

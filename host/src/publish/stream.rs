@@ -1,26 +1,30 @@
 //! Events one after the other, for programs: JSON Lines, or MessagePack maps without anything between them.
 
 use super::{Delivery, Output, PublishError, Sink};
-use crate::event::{Encoder, Event, Format};
+use crate::event::{self, Event, Format};
 
 /// Writes events to a file or standard output.
 pub struct EventStream {
     sink: Sink,
-    encoder: Encoder,
+    format: Format,
 }
 
 impl EventStream {
     pub(crate) fn new(sink: Sink, format: Format) -> EventStream {
-        EventStream { sink, encoder: Encoder::new(format) }
+        EventStream { sink, format }
     }
 }
 
 impl Output for EventStream {
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
-        let bytes = self.encoder.encode(event)?;
-        self.sink.write(bytes)?;
-        if self.encoder.format() == Format::Json {
-            self.sink.write(b"\n")?;
+        let bytes = self.sink.bytes();
+        let before = bytes.len();
+        if let Err(error) = event::append(self.format, event, bytes) {
+            bytes.truncate(before);
+            return Err(error.into());
+        }
+        if self.format == Format::Json {
+            bytes.push(b'\n');
         }
         self.sink.end_event()
     }

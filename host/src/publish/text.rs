@@ -59,7 +59,7 @@ impl TextLines {
             Colour::Always => true,
             Colour::Never => false,
             // Knows NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM=dumb.
-            Colour::Auto => anstream::AutoStream::choice(sink.writer.get_ref()) != anstream::ColorChoice::Never,
+            Colour::Auto => anstream::AutoStream::choice(sink.target()) != anstream::ColorChoice::Never,
         };
         let line = String::with_capacity(512);
         TextLines { sink, coloured, status_attributes: HashMap::new(), widths: Widths::default(), line }
@@ -70,7 +70,7 @@ impl Output for TextLines {
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         // Asked each time: windows are resized, and a line on a terminal costs far more than this.
         let columns = self.sink.is_terminal.then(|| {
-            let size = terminal_size::terminal_size_of(self.sink.writer.get_ref());
+            let size = terminal_size::terminal_size_of(self.sink.target());
             size.map_or(USUAL_TERMINAL_COLUMNS, |(width, _)| usize::from(width.0))
         });
         self.line.clear();
@@ -84,7 +84,7 @@ impl Output for TextLines {
             Event::Connection(connection) => layout.connection_line(&mut self.line, connection, &mut self.widths),
         };
         self.line.push('\n');
-        self.sink.write(self.line.as_bytes())?;
+        self.sink.bytes().extend_from_slice(self.line.as_bytes());
         self.sink.end_event()
     }
 

@@ -7,6 +7,7 @@ use super::{cell, default_of};
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, HumanDuration};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
+use crate::publish::LIBRDKAFKA_QUEUE_BYTES;
 use crate::summary::MAX_ROWS;
 
 /// A bound.
@@ -290,10 +291,41 @@ pub fn limits() -> [(&'static str, Rows); 6] {
             "Publishing",
             vec![
                 fixed("rows of the summary", MAX_ROWS, "further operations are counted together as `other`", &[]),
-                key("kafka.connect_timeout", "podtap ends with an error", &[]),
+                key(
+                    "delivery.queue_bytes",
+                    "where files are replayed, reading waits; where traffic is live, the oldest events are dropped, counted as \
+                     not delivered: `queue_full`",
+                    &[],
+                ),
+                fixed(
+                    "events that librdkafka holds, beside that queue",
+                    bytes(LIBRDKAFKA_QUEUE_BYTES),
+                    "events wait in the spool, or in the queue",
+                    &[],
+                ),
+                key(
+                    "spool.max_bytes",
+                    "where files are replayed, reading waits; where traffic is live, the oldest events are dropped, counted as \
+                     not delivered: `spool_full`",
+                    &[],
+                ),
+                key("spool.segment_bytes", "another file is begun", &[]),
+                key("spool.fsync_interval", "what was written is forced onto the disk", &[]),
+                key(
+                    "kafka.connect_timeout",
+                    "podtap ends with an error; where traffic is live, it says so in the log and goes on",
+                    &[],
+                ),
                 key(
                     "kafka.timeout",
-                    "events that are not acknowledged are given up, by reason, and podtap ends with an error",
+                    "where files are replayed and events cannot wait any longer, and at the end of any input: what is not \
+                     acknowledged stays in the spool, or is given up, counted as not delivered: \
+                     `not_acknowledged_in_time`",
+                    &[],
+                ),
+                key(
+                    "delivery.shutdown_grace",
+                    "podtap ends; what was not sent stays in the spool, or is given up",
                     &[],
                 ),
             ],

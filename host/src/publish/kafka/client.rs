@@ -1,0 +1,249 @@
+//! A producer of librdkafka and what it is told.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
+
+use super::reports::{Reports, reason};
+use crate::config::{self, HumanDuration, LibrdkafkaOptions, RecordTimestamp};
+use crate::event::Format;
+use crate::publish::record::Record;
+use crate::publish::{PublishError, Traffic};
+
+/// Schemas, formats and protocols whose record headers are kept ready.
+const MAX_READY_HEADERS: usize = 64;
+/// For how long a topic that is being created may be unknown.
+const TOPIC_CREATION: Duration = Duration::from_secs(5);
+/// How long librdkafka may try to send one record; it must not fail while others are acknowledged.
+const LEAST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// See the module.
+pub(super) struct Client {
+    producer: ThreadedProducer<Reports>,
+    settings: ClientConfig,
+    pub(super) brokers: String,
+    pub(super) topic: String,
+    timestamp: RecordTimestamp,
+    headers: Vec<Ready>,
+}
+
+/// Headers of records of one kind.
+struct Ready {
+    schema: &'static str,
+    format: Format,
+    protocol: Box<[u8]>,
+    headers: OwnedHeaders,
+}
+
+/// What librdkafka says to a record.
+pub(super) enum Answer {
+    /// It will be reported.
+    Taken,
+    /// Not now.
+    NoRoom,
+    /// Never, for this reason.
+    Refused(String),
+    /// The producer is of no use any more.
+    Fatal(String),
+}
+
+impl Client {
+    /// A producer that begins to connect.
+    pub(super) fn new(config: &config::Kafka, traffic: Traffic, reports: &Reports) -> Result<Client, PublishError> {
+        let settings = settings(config, traffic)?;
+        Ok(Client {
+            producer: producer(&settings, reports)?,
+            settings,
+            brokers: config.brokers.join(","),
+            topic: config.topic.clone(),
+            timestamp: config.timestamp,
+            headers: Vec::new(),
+        })
+    }
+
+    /// A new producer in the place of one that is of no use any more. What that still had is given back or counted.
+    pub(super) fn renew(&mut self, reports: &Reports) -> Result<(), PublishError> {
+        self.purge();
+        self.producer = producer(&self.settings, reports)?;
+        Ok(())
+    }
+
+    /// Hands a record to librdkafka.
+    pub(super) fn send(&mut self, record: &Record<'_>, segment: usize) -> Answer {
+        let headers = self.headers_of(record);
+        let mut outgoing = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, segment)
+            .payload(record.value)
+            .headers(headers);
+        if !record.key.is_empty() {
+            outgoing = outgoing.key(record.key);
+        }
+        if self.timestamp == RecordTimestamp::Event {
+            outgoing = outgoing.timestamp(i64::try_from(record.time_ms).unwrap_or(i64::MAX));
+        }
+        let code = match self.producer.send(outgoing) {
+            Ok(()) => return Answer::Taken,
+            Err((KafkaError::MessageProduction(code), _)) => code,
+            Err((error, _)) => return Answer::Fatal(error.to_string()),
+        };
+        match code {
+            RDKafkaErrorCode::QueueFull => Answer::NoRoom,
+            RDKafkaErrorCode::Fatal => {
+                let (code, message) = self.producer.client().fatal_error().unwrap_or((code, code.to_string()));
+                Answer::Fatal(format!("{message} ({})", reason(code)))
+            }
+            // This record cannot be sent (it is too large, say); the next one may.
+            code => Answer::Refused(reason(code)),
+        }
+    }
+
+    /// Lets go of all records: they are reported.
+    pub(super) fn purge(&self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+
+    fn headers_of(&mut self, record: &Record<'_>) -> OwnedHeaders {
+        let Record { schema, format, protocol, .. } = *record;
+        let is_it = |it: &&Ready| it.schema == schema && it.format == format && *it.protocol == *protocol;
+        if let Some(ready) = self.headers.iter().find(is_it) {
+            return ready.headers.clone();
+        }
+        let mut headers = OwnedHeaders::new_with_capacity(3)
+            .insert(Header { key: "content-type", value: Some(format.media_type()) })
+            .insert(Header { key: "podtap-schema", value: Some(schema) });
+        if !protocol.is_empty() {
+            headers = headers.insert(Header { key: "podtap-protocol", value: Some(protocol) });
+        }
+        if self.headers.len() < MAX_READY_HEADERS {
+            self.headers.push(Ready { schema, format, protocol: protocol.into(), headers: headers.clone() });
+        }
+        headers
+    }
+
+    /// Asks the brokers for the topic: what cannot work fails here, before any event is lost.
+    pub(super) fn check_topic(&self, connect_timeout: HumanDuration, reports: &Reports) -> Result<(), PublishError> {
+        let started = Instant::now();
+        let refusal = loop {
+            let left = connect_timeout.0.saturating_sub(started.elapsed());
+            let metadata = self.producer.client().fetch_metadata(Some(&self.topic), left);
+            let metadata = metadata.map_err(|error| self.unreachable(connect_timeout, &error, reports))?;
+            let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+            let Some(error) = topic.and_then(|topic| topic.error()) else { return Ok(()) };
+            let error = RDKafkaErrorCode::from(error);
+            let being_created =
+                matches!(error, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::LeaderNotAvailable);
+            // Half of the time at most, so that the next question can be answered too.
+            if !being_created || started.elapsed() > TOPIC_CREATION.min(connect_timeout.0 / 2) {
+                break error;
+            }
+            // The broker tells nothing of the creation but the answer to the next question.
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let reason = match refusal {
+            RDKafkaErrorCode::UnknownTopicOrPartition => {
+                "there is none, and the brokers do not create it; create the topic or correct kafka.topic".to_owned()
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                "access is denied; give this client's principal the right to write and describe it".to_owned()
+            }
+            error => format!("{error}; check the brokers and kafka.topic"),
+        };
+        Err(PublishError::KafkaTopic { topic: self.topic.clone(), brokers: self.brokers.clone(), reason })
+    }
+
+    fn unreachable(&self, waited: HumanDuration, error: &KafkaError, reports: &Reports) -> PublishError {
+        let last = reports.last_error();
+        let last = if last.is_empty() { format!(" ({error})") } else { last };
+        PublishError::KafkaUnreachable { brokers: self.brokers.clone(), waited: waited.to_string(), last }
+    }
+}
+
+fn producer(settings: &ClientConfig, reports: &Reports) -> Result<ThreadedProducer<Reports>, PublishError> {
+    ThreadedProducer::from_config_and_context(settings, reports.clone())
+        .map_err(|error| PublishError::KafkaSetting(setting_error(&error)))
+}
+
+fn settings(config: &config::Kafka, traffic: Traffic) -> Result<ClientConfig, PublishError> {
+    let mut client = ClientConfig::new();
+    let message_timeout = match traffic {
+        Traffic::Recorded => config.timeout.0.max(LEAST_MESSAGE_TIMEOUT).as_millis(),
+        // As long as it takes.
+        Traffic::Live => 0,
+    };
+    client
+        .set("bootstrap.servers", config.brokers.join(","))
+        .set("client.id", &config.client_id)
+        .set("compression.type", config.compression.name())
+        .set("enable.idempotence", "true")
+        .set("message.timeout.ms", message_timeout.to_string())
+        // librdkafka's own bound is 1 GiB.
+        .set("queue.buffering.max.kbytes", (LIBRDKAFKA_QUEUE_BYTES >> 10).to_string())
+        .set("linger.ms", "50")
+        .set("batch.size", "262144")
+        // As Java clients partition: a consumer may count on it.
+        .set("partitioner", "murmur2_random")
+        .set("enable.metrics.push", "false")
+        .set("socket.keepalive.enable", "true")
+        .set_log_level(RDKafkaLogLevel::Info);
+    set_security(&mut client, config)?;
+    for (name, value) in &config.librdkafka_options.0 {
+        client.set(name, value);
+    }
+    Ok(client)
+}
+
+/// The largest key and value, together, that librdkafka takes.
+pub(super) fn max_record_bytes(config: &config::Kafka) -> usize {
+    /// librdkafka's own default.
+    const USUAL: usize = 1_000_000;
+    config.librdkafka_options.0.get("message.max.bytes").and_then(|text| text.parse().ok()).unwrap_or(USUAL)
+}
+
+/// TLS and SASL.
+fn set_security(client: &mut ClientConfig, config: &config::Kafka) -> Result<(), PublishError> {
+    let protocol = match (config.tls, config.sasl_mechanism.is_some()) {
+        (false, false) => return Ok(()),
+        (true, false) => "ssl",
+        (false, true) => "sasl_plaintext",
+        (true, true) => "sasl_ssl",
+    };
+    client.set("security.protocol", protocol);
+    let files = [
+        ("ssl.ca.location", &config.tls_ca_file),
+        ("ssl.certificate.location", &config.tls_certificate_file),
+        ("ssl.key.location", &config.tls_key_file),
+    ];
+    for (name, file) in files {
+        if let Some(file) = file {
+            client.set(name, file.to_string_lossy());
+        }
+    }
+    if let Some(mechanism) = config.sasl_mechanism {
+        let password = match &config.sasl_password_file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| PublishError::KafkaPassword { path: path.clone(), source })?,
+            None => config.sasl_password.0.clone(),
+        };
+        client.set("sasl.mechanism", mechanism.name());
+        client.set("sasl.username", &config.sasl_username);
+        client.set("sasl.password", password.trim_end_matches(['\r', '\n']));
+    }
+    Ok(())
+}
+
+/// Bytes of records that librdkafka holds at most.
+pub(crate) const LIBRDKAFKA_QUEUE_BYTES: usize = 32 << 20;
+
+/// An error of a setting, without the value where that may be a secret.
+fn setting_error(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, _, name, _) if LibrdkafkaOptions::is_secret(name) => {
+            format!("librdkafka refuses the value of {name}")
+        }
+        KafkaError::ClientConfig(_, what, name, value) => format!("{name}: {value:?}: {}", what.trim()),
+        KafkaError::ClientCreation(what) => what.trim().to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,335 @@
+//! The queue between the thread that decodes and the thread of one output: chunks of encoded events, bounded in bytes.
+//!
+//! ```text
+//!  decoding thread                                       thread of the output
+//!  Filler: events appended to a chunk ── full, flush ──> take ──> written or sent ──> done
+//!     ^                                                                               │
+//!     └───────────────────────────── emptied chunks, used again <─────────────────────┘
+//! ```
+//!
+//! There is one lock for a chunk, none for an event, and no allocation for either once chunks go round. Where traffic is
+//! live, filling never waits: the oldest chunks make room, and their events are counted. Where it is recorded, filling
+//! waits for room until the other side gives up.
+//!
+//! Invariant: events filled in = events taken + dropped + still here.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::Traffic;
+use crate::stop::Stop;
+
+/// A chunk of this many bytes is handed over.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Chunks kept for use again.
+const MAX_SPARE: usize = 8;
+/// How often whoever waits looks whether the end is overdue.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Encoded events, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    pub(super) bytes: Vec<u8>,
+    pub(super) events: u64,
+}
+
+/// The other side has given up: nothing more can be filled in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GivenUp;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// For the taker: a chunk, the end, or a wake.
+    news: Condvar,
+    /// For the filler: room, or that the taker has gone.
+    room: Condvar,
+    max_bytes: usize,
+    traffic: Traffic,
+    stop: Stop,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: VecDeque<Chunk>,
+    /// Of chunks that wait, and of those taken that are not done.
+    bytes: usize,
+    spare: Vec<Chunk>,
+    dropped: u64,
+    /// No more will be filled in.
+    ended: bool,
+    /// Nobody takes any more.
+    gone: bool,
+    woken: bool,
+}
+
+impl Queue {
+    pub(super) fn new(max_bytes: usize, traffic: Traffic, stop: Stop) -> Arc<Queue> {
+        let (news, room) = (Condvar::new(), Condvar::new());
+        Arc::new(Queue { state: Mutex::default(), news, room, max_bytes, traffic, stop })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing between two statements that change it can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, chunk: Chunk) -> Result<Chunk, GivenUp> {
+        let mut state = self.lock();
+        while state.bytes + chunk.bytes.len() > self.max_bytes && state.bytes > 0 && !state.gone {
+            if self.traffic == Traffic::Recorded {
+                if self.stop.is_overdue() {
+                    return Err(GivenUp);
+                }
+                state = self.room.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            // What is taken is on its way out: at most one chunk beyond the bound.
+            let Some(oldest) = state.chunks.pop_front() else { break };
+            state.dropped += oldest.events;
+            state.recycle(oldest);
+        }
+        if state.gone {
+            return Err(GivenUp);
+        }
+        state.bytes += chunk.bytes.len();
+        state.chunks.push_back(chunk);
+        self.news.notify_one();
+        Ok(state.spare.pop().unwrap_or_default())
+    }
+
+    /// The oldest chunk, if there is one just now.
+    pub(super) fn take(&self) -> Option<Chunk> {
+        self.lock().chunks.pop_front()
+    }
+
+    /// As [`Queue::take`], but waits for it; none at the end.
+    pub(super) fn next(&self) -> Option<Chunk> {
+        loop {
+            // In this order: what was pushed before the end is seen.
+            let ended = self.has_ended();
+            match self.take() {
+                Some(chunk) => return Some(chunk),
+                None if ended => return None,
+                None => self.wait(true, None),
+            }
+        }
+    }
+
+    /// Will nothing more be filled in?
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// Until a chunk can be taken or the end has come (where `for_chunks`), somebody calls [`Queue::wake`], or `time` is
+    /// over.
+    pub(super) fn wait(&self, for_chunks: bool, time: Option<Duration>) {
+        let state = self.lock();
+        let nothing = |state: &mut State| !(state.woken || for_chunks && (state.ended || !state.chunks.is_empty()));
+        let mut state = match time {
+            Some(time) => self.news.wait_timeout_while(state, time, nothing).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.news.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.woken = false;
+    }
+
+    /// Ends a wait.
+    pub(super) fn wake(&self) {
+        self.lock().woken = true;
+        self.news.notify_one();
+    }
+
+    /// A chunk that was taken is written or sent: there is room.
+    pub(super) fn done(&self, chunk: Chunk) {
+        self.lock().recycle(chunk);
+        self.room.notify_one();
+    }
+
+    /// Events that made room for newer ones.
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    /// Events that wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.lock().chunks.iter().map(|chunk| chunk.events).sum()
+    }
+
+    /// Nothing more will be taken.
+    fn leave(&self) {
+        self.lock().gone = true;
+        self.room.notify_one();
+    }
+}
+
+impl State {
+    fn recycle(&mut self, mut chunk: Chunk) {
+        self.bytes -= chunk.bytes.len();
+        if self.spare.len() < MAX_SPARE && chunk.bytes.capacity() <= 2 * CHUNK_BYTES {
+            chunk.bytes.clear();
+            chunk.events = 0;
+            self.spare.push(chunk);
+        }
+    }
+}
+
+/// The side of the thread that takes. Dropped when that thread ends, whyever it does: then nobody waits for it.
+pub(super) struct Taker(pub(super) Arc<Queue>);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// The side that decodes.
+#[derive(Debug)]
+pub(super) struct Filler {
+    queue: Arc<Queue>,
+    chunk: Chunk,
+}
+
+impl Filler {
+    pub(super) fn new(queue: Arc<Queue>) -> Filler {
+        let bytes = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
+        Filler { queue, chunk: Chunk { bytes, events: 0 } }
+    }
+
+    /// Where the next event is appended.
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.chunk.bytes
+    }
+
+    /// An event was appended as a whole.
+    pub(super) fn end_event(&mut self) -> Result<(), GivenUp> {
+        self.chunk.events += 1;
+        if self.chunk.bytes.len() >= CHUNK_BYTES { self.push() } else { Ok(()) }
+    }
+
+    /// Hands over what there is.
+    pub(super) fn push(&mut self) -> Result<(), GivenUp> {
+        if self.chunk.events == 0 {
+            return Ok(());
+        }
+        let chunk = std::mem::take(&mut self.chunk);
+        self.chunk = self.queue.push(chunk)?;
+        Ok(())
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(&mut self) -> Result<(), GivenUp> {
+        let pushed = self.push();
+        self.queue.lock().ended = true;
+        self.queue.news.notify_one();
+        pushed
+    }
+
+    /// Waits until the taker has gone. False: the end is overdue.
+    pub(super) fn wait_for_taker(&self) -> bool {
+        let mut state = self.queue.lock();
+        while !state.gone {
+            if self.queue.stop.is_overdue() {
+                return false;
+            }
+            state = self.queue.room.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(filler: &mut Filler, text: &str) -> Result<(), GivenUp> {
+        filler.bytes().extend(text.as_bytes());
+        filler.end_event()?;
+        filler.push()
+    }
+
+    fn queue(max_bytes: usize, traffic: Traffic) -> (Arc<Queue>, Filler) {
+        let queue = Queue::new(max_bytes, traffic, Stop::default());
+        (Arc::clone(&queue), Filler::new(queue))
+    }
+
+    #[test]
+    fn live_traffic_never_waits_and_the_oldest_are_dropped_and_counted() {
+        let (queue, mut filler) = queue(10, Traffic::Live);
+        for text in ["aaaa", "bbbb", "cc"] {
+            fill(&mut filler, text).unwrap();
+        }
+        assert_eq!(queue.dropped(), 0);
+        fill(&mut filler, "ddddd").unwrap();
+        assert_eq!(queue.dropped(), 2);
+        filler.end().unwrap();
+        let mut left = Vec::new();
+        while let Some(chunk) = queue.next() {
+            left.extend(chunk.bytes.clone());
+            queue.done(chunk);
+        }
+        assert_eq!(left, b"ccddddd");
+        assert_eq!(queue.lock().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_taken_counts_until_it_is_done_but_is_not_dropped() {
+        let (queue, mut filler) = queue(10, Traffic::Live);
+        fill(&mut filler, "aaaaaaaa").unwrap();
+        let taken = queue.next().unwrap();
+        fill(&mut filler, "bbbb").unwrap();
+        fill(&mut filler, "cccc").unwrap();
+        assert_eq!((queue.dropped(), queue.waiting(), queue.lock().bytes), (1, 1, 12));
+        queue.done(taken);
+        assert_eq!(queue.lock().bytes, 4);
+    }
+
+    #[test]
+    fn recorded_traffic_waits_for_room_and_loses_nothing() {
+        let (queue, mut filler) = queue(100, Traffic::Recorded);
+        let taker = Taker(Arc::clone(&queue));
+        let thread = std::thread::spawn(move || {
+            let mut events = 0;
+            while let Some(chunk) = taker.0.next() {
+                std::thread::sleep(Duration::from_micros(100));
+                events += chunk.events;
+                taker.0.done(chunk);
+            }
+            events
+        });
+        for _ in 0..500 {
+            fill(&mut filler, "0123456789012345").unwrap();
+            assert!(queue.lock().bytes <= 100);
+        }
+        filler.end().unwrap();
+        assert!(filler.wait_for_taker());
+        assert_eq!(thread.join().unwrap(), 500);
+        assert_eq!(queue.dropped(), 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_taker_that_has_gone() {
+        let (queue, mut filler) = queue(10, Traffic::Recorded);
+        let taker = Taker(Arc::clone(&queue));
+        fill(&mut filler, "0123456789").unwrap();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(taker);
+        });
+        assert_eq!(fill(&mut filler, "0123456789"), Err(GivenUp));
+        assert_eq!(fill(&mut filler, "0123456789"), Err(GivenUp));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn an_end_that_is_overdue_is_not_kept_waiting() {
+        let stop = Stop::by_hand(Duration::from_millis(20));
+        let queue = Queue::new(10, Traffic::Recorded, stop.clone());
+        let mut filler = Filler::new(Arc::clone(&queue));
+        fill(&mut filler, "0123456789").unwrap();
+        stop.request();
+        assert_eq!(fill(&mut filler, "0123456789"), Err(GivenUp));
+        assert!(!filler.wait_for_taker());
+    }
+}

@@ -1,0 +1,138 @@
+//! A file or standard output, written by a thread of its own.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use super::queue::{Filler, GivenUp, Queue, Taker};
+use super::{Delivery, PublishError, QUEUE_FULL, Waits};
+
+/// The reason of events that could not be written.
+const NOT_WRITTEN: &str = "not_written";
+
+/// Takes the bytes of events; a thread writes them.
+pub(crate) struct Sink {
+    filler: Filler,
+    queue: Arc<Queue>,
+    /// Ends with what kept it from writing, if anything did.
+    thread: Option<JoinHandle<io::Result<()>>>,
+    file: Arc<File>,
+    name: String,
+    is_stdout: bool,
+    pub(super) is_terminal: bool,
+    accepted: u64,
+    written: Arc<AtomicU64>,
+    reader_gone: bool,
+}
+
+impl Sink {
+    /// Creates a file, or empties it.
+    pub(crate) fn file(path: PathBuf, waits: &Waits) -> Result<Sink, PublishError> {
+        let name = path.display().to_string();
+        let file = File::create(&path).map_err(|source| PublishError::Open { path, source })?;
+        Sink::new(file, name, false, waits)
+    }
+
+    pub(super) fn stdout(waits: &Waits) -> Result<Sink, PublishError> {
+        let name = "standard output".to_owned();
+        // Not std's `Stdout`: that looks for line ends in what it writes.
+        match io::stdout().as_fd().try_clone_to_owned() {
+            Ok(descriptor) => Sink::new(descriptor.into(), name, true, waits),
+            Err(source) => Err(PublishError::Write { name, source }),
+        }
+    }
+
+    pub(super) fn new(file: File, name: String, is_stdout: bool, waits: &Waits) -> Result<Sink, PublishError> {
+        let is_terminal = file.is_terminal();
+        let (file, written, queue) = (Arc::new(file), Arc::new(AtomicU64::new(0)), waits.queue());
+        let (target, count, taker) = (Arc::clone(&file), Arc::clone(&written), Taker(Arc::clone(&queue)));
+        let thread = std::thread::Builder::new()
+            .name("podtap-output".into())
+            .spawn(move || write(&target, &count, &taker.0))
+            .map_err(|source| PublishError::Write { name: name.clone(), source })?;
+        let filler = Filler::new(Arc::clone(&queue));
+        let (thread, accepted, reader_gone) = (Some(thread), 0, false);
+        Ok(Sink { filler, queue, thread, file, name, is_stdout, is_terminal, accepted, written, reader_gone })
+    }
+
+    /// What is written to, to ask about its width and colours.
+    pub(super) fn target(&self) -> &File {
+        &self.file
+    }
+
+    /// Where the next event is appended.
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        self.filler.bytes()
+    }
+
+    /// An event was appended as a whole. A person sees it at once.
+    pub(super) fn end_event(&mut self) -> Result<(), PublishError> {
+        self.accepted += 1;
+        let handed_over = match self.is_terminal {
+            true => self.filler.end_event().and_then(|()| self.filler.push()),
+            false => self.filler.end_event(),
+        };
+        handed_over.map_err(|GivenUp| self.given_up())
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), PublishError> {
+        self.filler.push().map_err(|GivenUp| self.given_up())
+    }
+
+    fn given_up(&mut self) -> PublishError {
+        // Nobody is to ask again after an error, which comes once.
+        let again = PublishError::Write { name: self.name.clone(), source: io::ErrorKind::BrokenPipe.into() };
+        self.failure().unwrap_or(again)
+    }
+
+    /// What kept the thread from writing, once.
+    fn failure(&mut self) -> Option<PublishError> {
+        let thread = self.thread.take()?;
+        let result = match self.filler.wait_for_taker() {
+            true => thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that writes has panicked"))),
+            // It goes on as long as the process does.
+            false => Err(io::Error::new(io::ErrorKind::TimedOut, "whoever reads it did not take them in time")),
+        };
+        let source = result.err()?;
+        if source.kind() == io::ErrorKind::BrokenPipe && self.is_stdout {
+            self.reader_gone = true;
+            return Some(PublishError::ReaderGone);
+        }
+        Some(PublishError::Write { name: self.name.clone(), source })
+    }
+
+    /// Waits until all events are written, or cannot be: that is an error once, and the next call gives the counts. That
+    /// nobody reads any more is no failure.
+    pub(super) fn finish(&mut self) -> Result<Delivery, PublishError> {
+        // What keeps it from ending comes out in a moment.
+        let _ = self.filler.end();
+        match self.failure() {
+            None | Some(PublishError::ReaderGone) => {}
+            Some(error) => return Err(error),
+        }
+        let mut delivery = Delivery { delivered: self.written.load(Ordering::Acquire), ..Delivery::default() };
+        let dropped = self.queue.dropped();
+        delivery.fail(QUEUE_FULL, dropped);
+        if self.reader_gone {
+            delivery.delivered = self.accepted - dropped;
+        } else {
+            delivery.fail(NOT_WRITTEN, self.accepted.saturating_sub(delivery.delivered + dropped));
+        }
+        Ok(delivery)
+    }
+}
+
+/// Writes chunks until there are no more.
+fn write(file: &File, written: &AtomicU64, queue: &Queue) -> io::Result<()> {
+    let mut file = file;
+    while let Some(chunk) = queue.next() {
+        file.write_all(&chunk.bytes)?;
+        written.fetch_add(chunk.events, Ordering::Release);
+        queue.done(chunk);
+    }
+    Ok(())
+}

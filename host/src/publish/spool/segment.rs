@@ -1,0 +1,142 @@
+//! One file of a spool: a header, then records as `record` has them.
+//!
+//! ```text
+//! "podtap-1" | events u64 little-endian, 0 while it is still written to | records
+//! ```
+//!
+//! A file whose writer was killed has no number of events, and may end within a record: [`Segment::recover`] counts its
+//! whole records and cuts what is behind them.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::super::record::{First, first};
+
+const MAGIC: &[u8; 8] = b"podtap-1";
+/// Where records begin.
+pub(super) const HEADER: u64 = 16;
+/// Bytes read at once.
+const BLOCK: u64 = 256 << 10;
+const EXTENSION: &str = "segment";
+
+/// A file and what is known of its records.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    /// With the header.
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+    /// Acknowledged, or given up and counted.
+    pub(super) settled: u64,
+}
+
+impl Segment {
+    /// A new file, empty but for its header.
+    pub(super) fn create(directory: &Path, number: u64) -> io::Result<(Segment, File)> {
+        let path = path(directory, number);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut header = [0; HEADER as usize];
+        header[..MAGIC.len()].copy_from_slice(MAGIC);
+        if let Err(error) = file.write_all_at(&header, 0) {
+            let _ = std::fs::remove_file(path);
+            return Err(error);
+        }
+        Ok((Segment { number, bytes: HEADER, records: 0, settled: 0 }, file))
+    }
+
+    /// Notes in the file how many events it has: it is not written to any more.
+    pub(super) fn close(&self, file: &File) -> io::Result<()> {
+        file.write_all_at(&self.records.to_le_bytes(), MAGIC.len() as u64)
+    }
+
+    pub(super) fn remove(&self, directory: &Path) -> io::Result<()> {
+        std::fs::remove_file(path(directory, self.number))
+    }
+
+    pub(super) fn open(directory: &Path, number: u64) -> io::Result<File> {
+        File::open(path(directory, number))
+    }
+
+    /// A file of an earlier run, and the bytes that were cut from its end. None: it holds no record, and is removed.
+    pub(super) fn recover(directory: &Path, number: u64) -> io::Result<Option<(Segment, u64)>> {
+        let path = path(directory, number);
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let length = file.metadata()?.len();
+        let mut header = [0; HEADER as usize];
+        // A writer may be killed before the header is there.
+        let whole = length >= HEADER;
+        if whole {
+            file.read_exact_at(&mut header, 0)?;
+            if !header.starts_with(MAGIC) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "is no segment of a spool; move it away"));
+            }
+        }
+        let noted = header[MAGIC.len()..].first_chunk().copied().map_or(0, u64::from_le_bytes);
+        if whole && noted > 0 {
+            return Ok(Some((Segment { number, bytes: length, records: noted, settled: 0 }, 0)));
+        }
+        let mut segment = Segment { number, bytes: length.min(HEADER), records: 0, settled: 0 };
+        let mut buffer = Vec::new();
+        while segment.bytes < length {
+            let (bytes, records) = read_records(&file, segment.bytes, length, &mut buffer)?;
+            if records == 0 {
+                break;
+            }
+            segment.bytes += bytes as u64;
+            segment.records += records;
+        }
+        let cut = length - segment.bytes;
+        if segment.records == 0 {
+            std::fs::remove_file(path)?;
+            return Ok((cut > 0).then_some((segment, cut)));
+        }
+        file.set_len(segment.bytes)?;
+        segment.close(&file)?;
+        Ok(Some((segment, cut)))
+    }
+}
+
+/// Reads whole records with right checksums from `offset` on, not beyond `end`: as many as come in one go, at least one
+/// unless the first is none. Gives their bytes, which stand at the start of `buffer`, and their number.
+pub(super) fn read_records(file: &File, offset: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<(usize, u64)> {
+    let mut wanted = BLOCK;
+    loop {
+        let length = wanted.min(end.saturating_sub(offset)) as usize;
+        buffer.resize(length, 0);
+        file.read_exact_at(buffer, offset)?;
+        let (mut bytes, mut records) = (0, 0);
+        loop {
+            match first(&buffer[bytes..], true) {
+                First::Record(_, length) => {
+                    bytes += length;
+                    records += 1;
+                }
+                // One longer than a block, whose end is in the file.
+                First::Incomplete(needed) if records == 0 && needed > length && offset + needed as u64 <= end => {
+                    wanted = needed as u64;
+                    break;
+                }
+                First::Incomplete(_) | First::Broken => return Ok((bytes, records)),
+            }
+        }
+    }
+}
+
+fn path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:016}.{EXTENSION}"))
+}
+
+/// Numbers of the segments in a directory, in order.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in directory.read_dir()? {
+        let name = PathBuf::from(entry?.file_name());
+        if name.extension().is_some_and(|extension| extension == EXTENSION) {
+            numbers.extend(name.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()));
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}

@@ -1,0 +1,254 @@
+//! What a spool keeps, whatever happens to its files.
+
+use std::path::Path;
+
+use super::super::record::{First, append_event, first, seal};
+use super::*;
+use crate::config::{ByteSize, HumanDuration, RecordKey};
+use crate::event::{Event, Format};
+use crate::reference::example_event;
+
+fn settings(directory: &Path) -> config::Spool {
+    config::Spool {
+        directory: Some(directory.to_owned()),
+        max_bytes: ByteSize(20_000),
+        segment_bytes: ByteSize(5_000),
+        fsync_interval: HumanDuration(Duration::ZERO),
+    }
+}
+
+fn open(directory: &Path) -> Spool {
+    Spool::open(&settings(directory), Traffic::Live).unwrap().unwrap()
+}
+
+/// Sealed records of events with these numbers.
+fn records(numbers: std::ops::Range<u32>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in numbers {
+        let mut exchange = example_event();
+        exchange.id = format!("{number:032x}").into();
+        append_event(&mut bytes, Event::Exchange(&exchange), RecordKey::Connection, Format::Json).unwrap();
+    }
+    seal(&mut bytes);
+    bytes
+}
+
+fn numbers(mut bytes: &[u8]) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    while let First::Record(record, length) = first(bytes, true) {
+        let id = serde_json::from_slice::<serde_json::Value>(record.value).unwrap()["id"].as_str().unwrap().to_owned();
+        numbers.push(u32::from_str_radix(&id, 16).unwrap());
+        bytes = &bytes[length..];
+    }
+    numbers
+}
+
+/// Reads and advances, to the end; settles nothing. Events with their segments.
+fn read_all(spool: &mut Spool) -> Vec<(u64, u32)> {
+    let mut all = Vec::new();
+    while let Some((segment, bytes)) = spool.unsent() {
+        let (length, found) = (bytes.len(), numbers(bytes));
+        assert!(!found.is_empty());
+        all.extend(found.iter().map(|number| (segment, *number)));
+        spool.advance(length, found.len() as u64);
+    }
+    all
+}
+
+fn bytes_on_disk(directory: &Path) -> u64 {
+    directory.read_dir().unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+fn plain(found: &[(u64, u32)]) -> Vec<u32> {
+    found.iter().map(|(_, number)| *number).collect()
+}
+
+#[test]
+fn what_was_written_is_read_in_order_and_a_segment_goes_once_all_of_it_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    for number in (0..12).step_by(2) {
+        assert_ne!(spool.append(&records(number..number + 2), 2), Appended::Refused);
+    }
+    let read = read_all(&mut spool);
+    assert_eq!(plain(&read), (0..12).collect::<Vec<_>>());
+    assert_eq!(spool.segments.len(), 2);
+    for (segment, _) in &read {
+        spool.settle(*segment, 1);
+    }
+    assert_eq!(spool.segments.len(), 1, "the one that is written to stays");
+    assert_eq!(spool.close(), SpoolCounts::default());
+    drop(spool);
+    assert_eq!(bytes_on_disk(folder.path()), 0, "only the lock is left");
+    assert_eq!(open(folder.path()).counts.recovered, 0);
+}
+
+#[test]
+fn who_sends_from_memory_is_told_so_only_when_nothing_comes_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let two = records(0..2);
+    assert_eq!(spool.append(&two, 2), Appended::Next(1));
+    spool.advance(two.len(), 2);
+    assert!(spool.is_caught_up());
+    assert_eq!(spool.append(&records(2..4), 2), Appended::Next(1));
+    assert_eq!(spool.append(&records(4..6), 2), Appended::Behind);
+    assert_eq!(plain(&read_all(&mut spool)), [2, 3, 4, 5]);
+}
+
+#[test]
+fn the_next_run_sends_what_was_left_however_the_last_one_ended() {
+    for orderly in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = open(folder.path());
+        spool.append(&records(0..7), 7);
+        let (segment, bytes) = spool.unsent().unwrap();
+        let length = bytes.len();
+        spool.advance(length, 7);
+        spool.settle(segment, 3);
+        if orderly {
+            assert_eq!(spool.close().left, 4);
+        }
+        drop(spool);
+        let mut spool = open(folder.path());
+        assert_eq!((spool.counts.recovered, spool.counts.damaged_bytes), (7, 0));
+        spool.append(&records(7..8), 1);
+        assert_eq!(plain(&read_all(&mut spool)), (0..8).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_and_all_before_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let (before, torn) = (records(0..2), records(2..3));
+    spool.append(&before, 2);
+    spool.append(&torn, 1);
+    let path = folder.path().join("0000000000000001.segment");
+    let whole = std::fs::read(&path).unwrap();
+    drop(spool);
+    for length in 0..=whole.len() {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let mut spool = open(folder.path());
+        let first = numbers(&before).len();
+        let kept = numbers(whole[..length].get(16..).unwrap_or_default()).len();
+        assert_eq!(spool.counts.recovered, kept as u64, "{length}");
+        assert!(length < 16 + before.len() || kept >= first, "{length}");
+        let good = if kept == 0 { length.min(16) } else { 16 + records(0..kept as u32).len() };
+        assert_eq!(spool.counts.damaged_bytes, (length - good) as u64, "{length}");
+        assert_eq!(plain(&read_all(&mut spool)), (0..kept as u32).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_byte_changed_anywhere_costs_what_follows_in_its_segment_and_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.append(&records(0..3), 3);
+    spool.close();
+    drop(spool);
+    let path = folder.path().join("0000000000000001.segment");
+    let whole = std::fs::read(&path).unwrap();
+    for at in (16..whole.len()).step_by(7) {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x40;
+        std::fs::write(&path, &changed).unwrap();
+        let mut spool = open(folder.path());
+        assert_eq!(spool.counts.recovered, 3);
+        spool.append(&records(3..4), 1);
+        let read = plain(&read_all(&mut spool));
+        let lost = spool.lost().1;
+        assert!(lost > 0 && read.len() as u64 + lost == 4, "{at}: {read:?} {lost}");
+        assert_eq!(read.last(), Some(&3), "the next segment is read");
+        std::fs::remove_file(folder.path().join("0000000000000002.segment")).unwrap();
+    }
+}
+
+#[test]
+fn at_the_cap_the_oldest_go_and_the_sums_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let mut written = 0;
+    for number in 0..100 {
+        assert_ne!(spool.append(&records(number..number + 1), 1), Appended::Refused);
+        written += 1;
+        spool.tick();
+        assert!(bytes_on_disk(folder.path()) <= 20_000);
+        assert_eq!(spool.total_bytes, bytes_on_disk(folder.path()));
+        // Some are sent before they have to go.
+        if number % 10 == 0
+            && let Some((_, bytes)) = spool.unsent()
+            && let First::Record(_, length) = first(bytes, true)
+        {
+            spool.advance(length, 1);
+            written -= 1;
+        }
+    }
+    let (dropped, _) = spool.lost();
+    let left = plain(&read_all(&mut spool));
+    assert!(dropped > 0);
+    assert_eq!(dropped + left.len() as u64, written);
+    assert_eq!(left.last(), Some(&99));
+    assert!(left.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{left:?}");
+}
+
+#[test]
+fn where_files_are_replayed_a_full_spool_refuses_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(&settings(folder.path()), Traffic::Recorded).unwrap().unwrap();
+    let taken =
+        (0..100).take_while(|&number| spool.append(&records(number..number + 1), 1) != Appended::Refused).count();
+    assert!(taken < 100);
+    assert_eq!(plain(&read_all(&mut spool)), (0..taken as u32).collect::<Vec<_>>());
+    assert_eq!(spool.lost(), (0, 0));
+}
+
+#[test]
+fn a_disk_that_takes_no_more_is_counted_and_used_again_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.append(&records(0..1), 1);
+    let file = spool.active.replace(File::options().write(true).open("/dev/full").unwrap());
+    assert_eq!(spool.append(&records(1..3), 2), Appended::Refused);
+    assert_eq!(spool.append(&records(3..4), 1), Appended::Refused, "it is left alone for a while");
+    assert_eq!(spool.counts.bypassed, 3);
+    spool.active = file;
+    spool.retry_at = Some(Instant::now());
+    assert_eq!(spool.append(&records(4..5), 1), Appended::Behind);
+    assert_eq!(plain(&read_all(&mut spool)), [0, 4]);
+}
+
+#[test]
+fn two_do_not_share_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let error = Spool::open(&settings(folder.path()), Traffic::Live).err().unwrap().to_string();
+    assert!(error.contains("another podtap uses it") && error.contains("spool.directory"), "{error}");
+    drop(first);
+    open(folder.path());
+}
+
+#[test]
+fn a_file_that_is_no_segment_is_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0000000000000009.segment");
+    std::fs::write(&path, "somebody's precious file").unwrap();
+    let error = Spool::open(&settings(folder.path()), Traffic::Live).err().unwrap().to_string();
+    assert!(error.contains("segment 9: is no segment of a spool"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"somebody's precious file");
+}
+
+#[test]
+fn a_segment_that_nobody_needs_is_removed_after_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    let bytes = records(0..1);
+    spool.append(&bytes, 1);
+    spool.advance(bytes.len(), 1);
+    spool.settle(1, 1);
+    spool.last_write = Instant::now() - IDLE;
+    spool.tick();
+    assert!(spool.is_quiet());
+    assert_eq!(bytes_on_disk(folder.path()), 0);
+    assert_eq!(spool.append(&bytes, 1), Appended::Next(2));
+}
