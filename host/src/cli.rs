@@ -21,6 +21,7 @@ use crate::publish::{Colour, Outputs, PublishError};
 use crate::reference;
 
 mod plugin;
+mod read;
 
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
@@ -37,6 +38,8 @@ pub struct Arguments {
 enum Command {
     /// Publish the exchanges of capture files
     Replay(Box<ReplayArguments>),
+    /// Show the events of a Kafka topic, a file or a pipe
+    Read(Box<read::ReadArguments>),
     /// Check a configuration file and the decoders that it is for, and list every problem
     Validate {
         /// Configuration file (.yaml, .yml, .toml or .json)
@@ -126,6 +129,7 @@ impl Arguments {
     pub fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Replay(arguments) => arguments.run(),
+            Command::Read(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
             Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),

@@ -8,5 +8,6 @@ pub mod decoder;
 pub mod event;
 pub mod pipeline;
 pub mod publish;
+pub mod read;
 pub mod reference;
 pub mod summary;

@@ -15,10 +15,11 @@ use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
+use serde_json::Map;
 use unicode_width::UnicodeWidthChar;
 
 use super::{Delivery, Output, Printable, PublishError, Sink};
-use crate::event::{ConnectionEvent, Event, Exchange, Loss, Opened, Outcome, Party, Reason, Role, Value};
+use crate::event::{ConnectionEvent, Event, Exchange, Loss, Opened, Outcome, Party, Reason, Role, Timestamp, Value};
 
 /// Width of a terminal that does not tell its own.
 const USUAL_TERMINAL_COLUMNS: usize = 120;
@@ -64,17 +65,47 @@ impl TextLines {
         let line = String::with_capacity(512);
         TextLines { sink, coloured, status_attributes: HashMap::new(), widths: Widths::default(), line }
     }
-}
 
-impl Output for TextLines {
-    fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
-        // Asked each time: windows are resized, and a line on a terminal costs far more than this.
+    /// To standard output.
+    pub(crate) fn to_stdout(colour: Colour) -> Result<TextLines, PublishError> {
+        Ok(TextLines::new(Sink::stdout()?, colour))
+    }
+
+    /// An event that is none of those that have lines of their own: its time, its kind, and all of it.
+    pub(crate) fn publish_unknown(
+        &mut self,
+        time: Timestamp,
+        kind: &str,
+        fields: &Map<String, serde_json::Value>,
+    ) -> Result<(), PublishError> {
+        let all = serde_json::to_string(fields).unwrap_or_default();
+        let layout = self.layout();
+        self.line.clear();
+        // Writing to a String cannot fail.
+        let _ = layout.unknown_line(&mut self.line, time, kind, &all);
+        self.write_line()
+    }
+
+    /// Asked each time: windows are resized, and a line on a terminal costs far more than this.
+    fn layout(&self) -> Layout {
         let columns = self.sink.is_terminal.then(|| {
             let size = terminal_size::terminal_size_of(self.sink.writer.get_ref());
             size.map_or(USUAL_TERMINAL_COLUMNS, |(width, _)| usize::from(width.0))
         });
+        Layout { coloured: self.coloured, columns }
+    }
+
+    fn write_line(&mut self) -> Result<(), PublishError> {
+        self.line.push('\n');
+        self.sink.write(self.line.as_bytes())?;
+        self.sink.end_event()
+    }
+}
+
+impl Output for TextLines {
+    fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
+        let layout = self.layout();
         self.line.clear();
-        let layout = Layout { coloured: self.coloured, columns };
         // Writing to a String cannot fail.
         let _ = match event {
             Event::Exchange(exchange) => {
@@ -83,9 +114,7 @@ impl Output for TextLines {
             }
             Event::Connection(connection) => layout.connection_line(&mut self.line, connection, &mut self.widths),
         };
-        self.line.push('\n');
-        self.sink.write(self.line.as_bytes())?;
-        self.sink.end_event()
+        self.write_line()
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {
@@ -101,10 +130,14 @@ impl Output for TextLines {
     }
 }
 
-/// The value of the attribute that the exchange's decoder marks as the status.
+/// The value of the attribute that the exchange's decoder marks as the status. Of a decoder that is not at hand, or marks
+/// none, that which has the name of one by OpenTelemetry's conventions: `http.response.status_code`.
 fn status<'a>(exchange: &'a Exchange<'_>, attributes: &HashMap<String, String>) -> Option<&'a Value<'a>> {
     let decoder = exchange.decoder.split('/').next().unwrap_or_default();
-    exchange.attributes.find(attributes.get(decoder)?)
+    match attributes.get(decoder) {
+        Some(name) => exchange.attributes.find(name),
+        None => exchange.attributes.0.iter().find_map(|(name, value)| name.ends_with(".status_code").then_some(value)),
+    }
 }
 
 /// Widths of columns so far.
@@ -215,6 +248,15 @@ impl Layout {
         if event.opened == Opened::Midstream {
             out.push_str(", midstream");
         }
+        self.cut(out, start, used);
+        Ok(())
+    }
+
+    fn unknown_line(&self, out: &mut String, time: Timestamp, kind: &str, all: &str) -> fmt::Result {
+        let mut used = self.cell(out, DIM, TimeOfDay(time.0), &mut 0, 0, Align::Left)?;
+        used += self.cell(out, BOLD, Printable(kind), &mut 0, 0, Align::Left)?;
+        let start = out.len();
+        write!(out, "{}", Printable(all))?;
         self.cut(out, start, used);
         Ok(())
     }
@@ -501,6 +543,25 @@ mod tests {
             (event.client, event.server) = (event.client.map(quiet), event.server.map(quiet));
         });
         assert_eq!(refused, "00:00:00.120Z 10.1.0.5:51544 -> 10.1.0.9:80 tcp -  58.1ms      0B connection refused");
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_kind_is_shown_whole() {
+        let (fields, mut out) = (serde_json::json!({ "kind": "later\u{1b}", "a": ["\u{202e}"] }), String::new());
+        let layout = Layout { coloured: false, columns: None };
+        layout.unknown_line(&mut out, Timestamp(123_000_000), "later\u{1b}", &fields.to_string()).unwrap();
+        assert_eq!(out, r#"00:00:00.123Z later\u{1b} {"kind":"later\u001b","a":["\u{202e}"]}"#);
+    }
+
+    #[test]
+    fn the_status_is_what_the_decoder_marks_or_what_is_called_so() {
+        let mut exchange = example_event();
+        let marked = |name: &str| HashMap::from([("http".to_owned(), name.to_owned())]);
+        assert_eq!(status(&exchange, &HashMap::new()), Some(&Value::Uint(200)));
+        assert_eq!(status(&exchange, &marked("url.path")), exchange.attributes.find("url.path"));
+        assert_eq!(status(&exchange, &marked("none")), None);
+        exchange.attributes.0.clear();
+        assert_eq!(status(&exchange, &HashMap::new()), None);
     }
 
     fn quiet(end: Party) -> Party {
