@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod decoder;
 pub mod event;
+pub mod filter;
 pub mod pipeline;
 pub mod publish;
 pub mod read;

@@ -8,8 +8,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use clap::Parser as _;
+use podtap::cli::Arguments;
 use podtap::config;
-use podtap::event::{Encoder, Event, Format};
+use podtap::event::{Encoder, Event, Format, Loss};
+use podtap::filter::Filter;
 use podtap::publish::{Kafka, Output as _};
 use podtap::reference::{example_connection_event, example_event};
 use rdkafka::config::ClientConfig;
@@ -314,4 +317,107 @@ fn what_keeps_a_topic_from_being_read_is_one_line() {
     assert_eq!((run.code, run.stderr.lines().count()), (Some(1), 1));
     let run = settings("  librdkafka_options:\n    no.such.password: hunter2\n");
     assert!(run.stderr.contains("no.such.password") && !run.stderr.contains("hunter2"), "{}", run.stderr);
+}
+
+/// Events of the captures that ship, and examples of what there is none of in them: an exchange with a loss, a connection.
+fn shipped_events() -> String {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let goldens = CAPTURES.map(|capture| fs::read_to_string(plugins.join(capture).with_extension("jsonl")).unwrap());
+    let mut lossy = example_event();
+    lossy.loss = Some(Loss { gap_bytes: Some(1460), ..Loss::default() });
+    let mut events = goldens.concat();
+    for event in [Event::Exchange(&lossy), Event::Connection(&example_connection_event())] {
+        events += std::str::from_utf8(Encoder::new(Format::Json).encode(event).unwrap()).unwrap();
+        events.push('\n');
+    }
+    events
+}
+
+#[test]
+fn a_filter_leaves_out_what_does_not_match_and_says_what_it_cannot_compare() {
+    let events = shipped_events();
+    let read = |filter: &str| podtap_reading(&["read", "-", "--output", "json", "--filter", filter], events.as_bytes());
+    let run = read("protocol == 'http' && attributes['http.response.status_code'] >= 500");
+    check_ok(&run);
+    let status = |event: &serde_json::Value| event["attributes"]["http.response.status_code"].as_u64().unwrap_or(0);
+    let all: Vec<serde_json::Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected: Vec<_> = all.into_iter().filter(|event| status(event) >= 500).collect();
+    assert!(!expected.is_empty());
+    assert_eq!(run.exchanges(), expected);
+
+    let run = read("target > 5");
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
+    assert_eq!(run.stderr.lines().count(), 11);
+    assert!(run.stderr.starts_with("podtap: warning: standard input: byte 0: filter: "), "{}", run.stderr);
+    let shown = podtap_reading(&["read", "-", "--filter", "outcome != 'ok'", "--count", "2"], events.as_bytes());
+    check_ok(&shown);
+    assert_eq!(shown.stdout.lines().count(), 2);
+}
+
+fn page(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
+}
+
+/// The blocks of a language.
+fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
+    let fenced = page.split("\n```").skip(1).step_by(2);
+    fenced.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
+}
+
+#[test]
+fn every_filter_of_the_page_about_them_matches_some_shipped_events() {
+    let events = shipped_events();
+    let fields = |line| serde_json::from_str::<serde_json::Map<_, _>>(line).unwrap();
+    let all: Vec<_> = events.lines().map(fields).collect();
+    let page = page("docs/filter.md");
+    let filters: Vec<_> = blocks(&page, "cel").into_iter().flat_map(str::lines).collect();
+    assert!(filters.len() > 10);
+    for source in filters {
+        let filter = Filter::parse(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+        let matching =
+            all.iter().filter(|fields| filter.matches(fields).unwrap_or_else(|what| panic!("{source}: {what}")));
+        let matching = matching.count();
+        assert!(0 < matching && matching < all.len(), "{source}: {matching} of {}", all.len());
+    }
+}
+
+#[test]
+fn errors_of_filters_are_those_that_the_page_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("events.jsonl"), shipped_events()).unwrap();
+    let page = page("docs/filter.md");
+    for block in blocks(&page, "console") {
+        for (command, expected) in
+            block.strip_prefix("$ ").unwrap().split("\n$ ").map(|one| one.split_once('\n').unwrap())
+        {
+            let mut bash = Command::new("bash");
+            let beside = Path::new(env!("CARGO_BIN_EXE_podtap")).parent().unwrap();
+            bash.env("PATH", format!("{}:{}", beside.display(), std::env::var("PATH").unwrap()));
+            let output = bash.current_dir(folder.path()).args(["-c", command]).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{command}");
+            assert_eq!(String::from_utf8(output.stderr).unwrap().trim_end(), expected.trim_end(), "{command}");
+        }
+    }
+}
+
+#[test]
+fn commands_that_the_pages_show_are_understood() {
+    let mut commands = 0;
+    for path in ["README.md", "docs/consumers.md", "deploy/kafka/README.md"] {
+        let page = page(path);
+        for line in blocks(&page, "sh").into_iter().flat_map(str::lines).filter(|line| line.starts_with("podtap read "))
+        {
+            // As the shell takes it apart.
+            let say = format!("podtap() {{ printf '%s\\0' podtap \"$@\"; }}; {}", line.split(" | ").next().unwrap());
+            let output = Command::new("bash").args(["-c", &say]).output().unwrap();
+            let words = String::from_utf8(output.stdout).unwrap();
+            let understood = Arguments::try_parse_from(words.split_terminator('\0'));
+            assert!(understood.is_ok(), "{path}: {line}: {}", understood.unwrap_err());
+            if let Some(filter) = words.split('\0').skip_while(|word| *word != "--filter").nth(1) {
+                Filter::parse(filter).unwrap();
+            }
+            commands += 1;
+        }
+    }
+    assert!(commands >= 6, "{commands}");
 }

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Flag, load_config, report_error, report_warning};
+use crate::filter::Filter;
 use crate::publish::{Colour, PublishError};
-use crate::read::{self, Form, From, Options, ReadError, Source, Topic};
+use crate::read::{self, Counts, Form, From, Options, ReadError, Source, Topic};
 
 #[derive(Debug, Args)]
 pub(super) struct ReadArguments {
@@ -36,6 +37,10 @@ pub(super) struct ReadArguments {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Form,
 
+    /// Show only events that match, in CEL: 'protocol == "http" && duration > duration("100ms")'
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+
     /// Stop after so many events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -54,6 +59,10 @@ impl ReadArguments {
         if self.from == From::End && !self.follow {
             return Ok(usage("--from end without --follow reads nothing; add --follow"));
         }
+        let filter = match self.filter.as_deref().map(Filter::parse).transpose() {
+            Ok(filter) => filter,
+            Err(error) => return Ok(usage(&format!("--filter: {error}"))),
+        };
         let config;
         let source = match &self.file {
             Some(file) => Source::File(file),
@@ -66,18 +75,9 @@ impl ReadArguments {
                 Source::Topic(Topic { kafka, name: &config.kafka.topic, from, follow })
             }
         };
-        let options = Options { form: self.output, colour: self.color, count: self.count };
+        let options = Options { form: self.output, colour: self.color, filter, count: self.count };
         match read::read(&source, &options, &mut |problem| report_warning(problem)) {
-            Ok(counts) if counts.unreadable == 0 => Ok(ExitCode::SUCCESS),
-            Ok(counts) => {
-                let records = if counts.unreadable == 1 { "1 record is" } else { "records are" };
-                let number = if counts.unreadable == 1 { String::new() } else { format!("{} ", counts.unreadable) };
-                report_error(&format!(
-                    "{number}{records} no event that can be read; {} events were shown",
-                    counts.shown
-                ));
-                Ok(ExitCode::FAILURE)
-            }
+            Ok(counts) => Ok(verdict(counts)),
             Err(ReadError::Output(PublishError::ReaderGone)) => Ok(ExitCode::SUCCESS),
             Err(error) => Err(error.into()),
         }
@@ -90,6 +90,20 @@ impl ReadArguments {
         let topic = self.topic.clone().map(|name| Flag { name: "--topic", key: "kafka.topic", value: name.into() });
         brokers.into_iter().chain(topic).collect()
     }
+}
+
+/// What was left out is said, and is a failure.
+fn verdict(counts: Counts) -> ExitCode {
+    let Counts { shown, unreadable, unfiltered } = counts;
+    let records = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
+    if unreadable > 0 {
+        let are = if unreadable == 1 { "is" } else { "are" };
+        report_error(&format!("{} {are} no event that can be read; {shown} events were shown", records(unreadable)));
+    }
+    if unfiltered > 0 {
+        report_error(&format!("the filter could not be applied to {}, which were left out", records(unfiltered)));
+    }
+    if unreadable + unfiltered == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A command line that makes no sense.

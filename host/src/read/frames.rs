@@ -266,7 +266,10 @@ mod tests {
         }
     }
 
-    fn frames(bytes: &[u8], at_once: usize) -> (Vec<(Format, Vec<u8>, u64)>, Option<String>) {
+    /// Format, bytes and offset.
+    type Found = (Format, Vec<u8>, u64);
+
+    fn frames(bytes: &[u8], at_once: usize) -> (Vec<Found>, Option<String>) {
         let (mut frames, mut found) = (Frames::new(Dribble(bytes, at_once)), Vec::new());
         loop {
             match frames.next() {

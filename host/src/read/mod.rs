@@ -19,6 +19,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::event::{Event, Format};
+use crate::filter::Filter;
 use crate::publish::{Colour, EventStream, Output as _, PublishError, TextLines};
 use frames::Frames;
 use record::Known;
@@ -54,6 +55,8 @@ pub struct Options {
     pub form: Form,
     /// Colours in text.
     pub colour: Colour,
+    /// Only what matches; none: all.
+    pub filter: Option<Filter>,
     /// No more than these; none: all.
     pub count: Option<u64>,
 }
@@ -65,6 +68,8 @@ pub struct Counts {
     pub shown: u64,
     /// Records that are no event, or a broken one.
     pub unreadable: u64,
+    /// Events that the filter could not be applied to.
+    pub unfiltered: u64,
 }
 
 /// Events cannot be read, or not shown.
@@ -104,6 +109,7 @@ pub fn read(source: &Source<'_>, options: &Options, report: &mut dyn FnMut(&str)
     };
     let mut reading = Reading {
         out,
+        options,
         limit: options.count.unwrap_or(u64::MAX),
         counts: Counts::default(),
         buffer: Vec::new(),
@@ -150,6 +156,7 @@ fn read_stream(input: impl Read, name: &str, reading: &mut Reading<'_>) -> Resul
 /// Events on their way from a source to standard output.
 struct Reading<'a> {
     out: Out,
+    options: &'a Options,
     limit: u64,
     counts: Counts,
     /// Reused.
@@ -174,22 +181,38 @@ impl Reading<'_> {
             Some(format) => Record::decode(format, bytes).map_err(|error| (error.at, error.to_string())),
             None => Err((0, "neither JSON nor a MessagePack map".to_owned())),
         };
-        let shown = decoded.and_then(|mut record| {
-            Ok(self.out.show(&mut record, format, bytes, &mut self.buffer).map_err(|what| (0, what))?)
-        });
-        match shown {
-            Ok(written) => {
-                written?;
-                self.counts.shown += 1;
-            }
-            Err((at, what)) => {
-                self.counts.unreadable += 1;
-                if self.counts.unreadable <= MAX_REPORTED {
-                    (self.report)(&format!("{}: {what}", place(at)));
+        match decoded {
+            Ok(mut record) if self.is_wanted(&record, &place) => {
+                match self.out.show(&mut record, format, bytes, &mut self.buffer) {
+                    Ok(written) => {
+                        written?;
+                        self.counts.shown += 1;
+                    }
+                    Err(what) => self.unreadable(&place(0), &what),
                 }
             }
+            Ok(_) => {}
+            Err((at, what)) => self.unreadable(&place(at), &what),
         }
         Ok(if self.counts.shown < self.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    }
+
+    fn unreadable(&mut self, place: &str, what: &str) {
+        self.counts.unreadable += 1;
+        if self.counts.unreadable <= MAX_REPORTED {
+            (self.report)(&format!("{place}: {what}"));
+        }
+    }
+
+    fn is_wanted(&mut self, record: &Record, place: &impl Fn(usize) -> String) -> bool {
+        let Some(filter) = &self.options.filter else { return true };
+        filter.matches(record.fields()).unwrap_or_else(|what| {
+            self.counts.unfiltered += 1;
+            if self.counts.unfiltered <= MAX_REPORTED {
+                (self.report)(&format!("{}: filter: {what}", place(0)));
+            }
+            false
+        })
     }
 
     /// Nothing more may come for a while.
