@@ -41,8 +41,8 @@ const FUNCTIONS: [&str; 12] = [
     "uint",
 ];
 /// The longest expression, bytes, and how deep its brackets may be nested: the parser calls itself for each.
-const MAX_BYTES: usize = 4096;
-const MAX_NESTING: usize = 32;
+pub(crate) const MAX_BYTES: usize = 4096;
+pub(crate) const MAX_NESTING: usize = 32;
 /// What is shown of an expression behind the place of an error.
 const EXCERPT_LETTERS: usize = 20;
 

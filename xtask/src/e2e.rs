@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
+use crate::{e2e_consumers, e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
@@ -14,6 +14,8 @@ pub(crate) enum Check {
     Mysql(e2e_mysql::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
+    /// The example consumers of deploy/kafka, and what docs/consumers.md shows, against podtap's own file
+    Consumers,
     /// The commands of a MongoDB driver against its own command monitoring
     Mongodb,
 }
@@ -25,6 +27,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Losses(args) => e2e_losses::run(args),
         Check::Mysql(args) => e2e_mysql::run(args),
         Check::Kafka => e2e_kafka::run(),
+        Check::Consumers => e2e_consumers::run(),
         Check::Mongodb => e2e_mongodb::run(),
     }
 }

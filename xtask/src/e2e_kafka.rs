@@ -50,7 +50,7 @@ fn file(folder: &Path, name: &str) -> String {
 }
 
 /// Python with the packages that the comparison needs, in an environment of its own.
-fn python() -> Result<PathBuf> {
+pub(crate) fn python() -> Result<PathBuf> {
     let environment = workspace::target().join("venv");
     let python = environment.join("bin/python");
     let marker = environment.join("requirements");

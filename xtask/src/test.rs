@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins, process, setup,
-    workspace,
+    e2e_consumers, e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins,
+    process, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
+        tally.skip("e2e consumers", "--quick");
         tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
@@ -80,10 +81,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {
                 tally.skip("e2e kafka", &why);
+                tally.skip("e2e consumers", &why);
                 println!("Kafka: tested on librdkafka's mock cluster only");
             }
             None => {
+                // Started once for both; where it does not start, they say so.
+                let broker = kafka::Borrowed::borrow();
                 tally.step("e2e kafka", e2e_kafka::run);
+                match missing(&e2e_consumers::PROGRAMS) {
+                    Some(why) => tally.skip("e2e consumers", &why),
+                    None => tally.step("e2e consumers", e2e_consumers::run),
+                }
+                drop(broker);
                 println!("Kafka: tested on a real Apache Kafka, and on librdkafka's mock cluster in `cargo test`");
             }
         }

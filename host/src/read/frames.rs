@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use crate::event::Format;
 
 /// The longest event that is read. Those of podtap are far below; Kafka's own default for a record is 1 MiB.
-pub(super) const MAX_EVENT_BYTES: usize = 16 << 20;
+pub(crate) const MAX_EVENT_BYTES: usize = 16 << 20;
 /// Read at once.
 const READ_BYTES: usize = 64 << 10;
 

@@ -10,6 +10,8 @@ mod record;
 mod topic;
 
 pub use frames::FrameError;
+pub(crate) use frames::MAX_EVENT_BYTES;
+pub(crate) use record::MAX_DEPTH;
 pub use record::Record;
 pub use topic::{From, Topic, TopicError};
 

@@ -13,7 +13,7 @@ use super::frames::{MAX_EVENT_BYTES, format_of};
 use crate::event::{ConnectionEvent, Exchange, Format, Timestamp};
 
 /// Nesting that is followed; serde_json has the same bound.
-const MAX_DEPTH: usize = 128;
+pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Bytes that are no event.
 #[derive(Debug, PartialEq, Eq)]
