@@ -12,7 +12,7 @@ mod text;
 pub use kafka::Kafka;
 pub use printable::Printable;
 pub use stream::EventStream;
-pub(crate) use text::{Bytes, DisplayDuration};
+pub(crate) use text::{Bytes, DisplayDuration, Lines, terminal_columns};
 pub use text::{Colour, TextLines};
 
 use std::collections::{BTreeMap, HashMap};

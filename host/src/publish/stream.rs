@@ -13,31 +13,16 @@ impl EventStream {
     pub(crate) fn new(sink: Sink, format: Format) -> EventStream {
         EventStream { sink, encoder: Encoder::new(format) }
     }
-
-    /// To standard output.
-    pub(crate) fn to_stdout(format: Format) -> Result<EventStream, PublishError> {
-        let sink = Sink::stdout()?;
-        if format == Format::Msgpack && sink.is_terminal {
-            return Err(PublishError::BinaryTerminal);
-        }
-        Ok(EventStream::new(sink, format))
-    }
-
-    /// Of what is written.
-    pub(crate) fn format(&self) -> Format {
-        self.encoder.format()
-    }
-
-    /// Writes an event that is encoded already.
-    pub(crate) fn write_encoded(&mut self, event: &[u8]) -> Result<(), PublishError> {
-        write(&mut self.sink, self.encoder.format(), event)
-    }
 }
 
 impl Output for EventStream {
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
-        let format = self.encoder.format();
-        write(&mut self.sink, format, self.encoder.encode(event)?)
+        let bytes = self.encoder.encode(event)?;
+        self.sink.write(bytes)?;
+        if self.encoder.format() == Format::Json {
+            self.sink.write(b"\n")?;
+        }
+        self.sink.end_event()
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {
@@ -47,12 +32,4 @@ impl Output for EventStream {
     fn finish(&mut self) -> Result<Delivery, PublishError> {
         self.sink.finish()
     }
-}
-
-fn write(sink: &mut Sink, format: Format, event: &[u8]) -> Result<(), PublishError> {
-    sink.write(event)?;
-    if format == Format::Json {
-        sink.write(b"\n")?;
-    }
-    sink.end_event()
 }

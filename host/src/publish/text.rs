@@ -12,10 +12,10 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
-use serde_json::Map;
 use unicode_width::UnicodeWidthChar;
 
 use super::{Delivery, Output, Printable, PublishError, Sink};
@@ -65,47 +65,17 @@ impl TextLines {
         let line = String::with_capacity(512);
         TextLines { sink, coloured, status_attributes: HashMap::new(), widths: Widths::default(), line }
     }
-
-    /// To standard output.
-    pub(crate) fn to_stdout(colour: Colour) -> Result<TextLines, PublishError> {
-        Ok(TextLines::new(Sink::stdout()?, colour))
-    }
-
-    /// An event that is none of those that have lines of their own: its time, its kind, and all of it.
-    pub(crate) fn publish_unknown(
-        &mut self,
-        time: Timestamp,
-        kind: &str,
-        fields: &Map<String, serde_json::Value>,
-    ) -> Result<(), PublishError> {
-        let all = serde_json::to_string(fields).unwrap_or_default();
-        let layout = self.layout();
-        self.line.clear();
-        // Writing to a String cannot fail.
-        let _ = layout.unknown_line(&mut self.line, time, kind, &all);
-        self.write_line()
-    }
-
-    /// Asked each time: windows are resized, and a line on a terminal costs far more than this.
-    fn layout(&self) -> Layout {
-        let columns = self.sink.is_terminal.then(|| {
-            let size = terminal_size::terminal_size_of(self.sink.writer.get_ref());
-            size.map_or(USUAL_TERMINAL_COLUMNS, |(width, _)| usize::from(width.0))
-        });
-        Layout { coloured: self.coloured, columns }
-    }
-
-    fn write_line(&mut self) -> Result<(), PublishError> {
-        self.line.push('\n');
-        self.sink.write(self.line.as_bytes())?;
-        self.sink.end_event()
-    }
 }
 
 impl Output for TextLines {
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
-        let layout = self.layout();
+        // Asked each time: windows are resized, and a line on a terminal costs far more than this.
+        let columns = self.sink.is_terminal.then(|| {
+            let size = terminal_size::terminal_size_of(self.sink.writer.get_ref());
+            size.map_or(USUAL_TERMINAL_COLUMNS, |(width, _)| usize::from(width.0))
+        });
         self.line.clear();
+        let layout = Layout { coloured: self.coloured, columns };
         // Writing to a String cannot fail.
         let _ = match event {
             Event::Exchange(exchange) => {
@@ -114,7 +84,9 @@ impl Output for TextLines {
             }
             Event::Connection(connection) => layout.connection_line(&mut self.line, connection, &mut self.widths),
         };
-        self.write_line()
+        self.line.push('\n');
+        self.sink.write(self.line.as_bytes())?;
+        self.sink.end_event()
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {
@@ -128,6 +100,49 @@ impl Output for TextLines {
     fn learn_status_attributes(&mut self, attributes: &HashMap<String, String>) {
         self.status_attributes.clone_from(attributes);
     }
+}
+
+/// Lines of events whose decoders are not at hand: those that are read back.
+pub(crate) struct Lines {
+    coloured: bool,
+    widths: Widths,
+}
+
+impl Lines {
+    /// For a file, which may be a terminal.
+    pub(crate) fn new(colour: Colour, file: &File) -> Lines {
+        let on_terminal = || anstream::AutoStream::choice(file) != anstream::ColorChoice::Never;
+        let coloured = colour == Colour::Always || colour == Colour::Auto && on_terminal();
+        Lines { coloured, widths: Widths::default() }
+    }
+
+    /// Appends the line of an event, without its end. `columns` of the terminal, if it is one.
+    pub(crate) fn append(&mut self, out: &mut String, event: Event<'_>, columns: Option<usize>) {
+        let layout = Layout { coloured: self.coloured, columns };
+        // Writing to a String cannot fail.
+        let _ = match event {
+            Event::Exchange(exchange) => {
+                layout.line(out, exchange, status(exchange, &HashMap::new()), &mut self.widths)
+            }
+            Event::Connection(connection) => layout.connection_line(out, connection, &mut self.widths),
+        };
+    }
+
+    /// Appends a line for an event that is none of those: its time, its kind, and all of it.
+    pub(crate) fn append_unknown(
+        &self,
+        out: &mut String,
+        (time, kind, all): (Timestamp, &str, &str),
+        columns: Option<usize>,
+    ) {
+        // Writing to a String cannot fail.
+        let _ = Layout { coloured: self.coloured, columns }.unknown_line(out, time, kind, all);
+    }
+}
+
+/// The columns of a terminal.
+pub(crate) fn terminal_columns(file: &File) -> usize {
+    terminal_size::terminal_size_of(file).map_or(USUAL_TERMINAL_COLUMNS, |(width, _)| usize::from(width.0))
 }
 
 /// The value of the attribute that the exchange's decoder marks as the status. Of a decoder that is not at hand, or marks

@@ -6,6 +6,7 @@
 //! commit.
 
 mod frames;
+mod output;
 mod record;
 mod topic;
 
@@ -20,11 +21,11 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::event::{Event, Format};
+use crate::event::Format;
 use crate::filter::Filter;
-use crate::publish::{Colour, EventStream, Output as _, PublishError, TextLines};
+use crate::publish::{Colour, PublishError};
 use frames::Frames;
-use record::Known;
+use output::Output;
 
 /// Unreadable events that are reported one by one; the others are only counted.
 const MAX_REPORTED: u64 = 10;
@@ -104,19 +105,9 @@ pub enum ReadError {
 /// Reads events and shows them on standard output, to the end or to the count. `report` is told of each of the first
 /// records that cannot be read.
 pub fn read(source: &Source<'_>, options: &Options, report: &mut dyn FnMut(&str)) -> Result<Counts, ReadError> {
-    let out = match options.form {
-        Form::Text => Out::Text(TextLines::to_stdout(options.colour)?),
-        Form::Json => Out::Encoded(EventStream::to_stdout(Format::Json)?),
-        Form::Msgpack => Out::Encoded(EventStream::to_stdout(Format::Msgpack)?),
-    };
-    let mut reading = Reading {
-        out,
-        options,
-        limit: options.count.unwrap_or(u64::MAX),
-        counts: Counts::default(),
-        buffer: Vec::new(),
-        report,
-    };
+    let out = Output::open(options.form, options.colour)?;
+    let mut reading =
+        Reading { out, options, limit: options.count.unwrap_or(u64::MAX), counts: Counts::default(), report };
     let read = match source {
         _ if reading.limit == 0 => Ok(()),
         Source::Topic(topic) => topic.read(&mut reading),
@@ -157,18 +148,11 @@ fn read_stream(input: impl Read, name: &str, reading: &mut Reading<'_>) -> Resul
 
 /// Events on their way from a source to standard output.
 struct Reading<'a> {
-    out: Out,
+    out: Output,
     options: &'a Options,
     limit: u64,
     counts: Counts,
-    /// Reused.
-    buffer: Vec<u8>,
     report: &'a mut dyn FnMut(&str),
-}
-
-enum Out {
-    Text(TextLines),
-    Encoded(EventStream),
 }
 
 impl Reading<'_> {
@@ -179,22 +163,20 @@ impl Reading<'_> {
         bytes: &[u8],
         place: impl Fn(usize) -> String,
     ) -> Result<ControlFlow<()>, ReadError> {
-        let decoded = match format {
-            Some(format) => Record::decode(format, bytes).map_err(|error| (error.at, error.to_string())),
-            None => Err((0, "neither JSON nor a MessagePack map".to_owned())),
+        let Some(format) = format else {
+            self.unreadable(&place(0), "neither JSON nor a MessagePack map");
+            return Ok(ControlFlow::Continue(()));
         };
-        match decoded {
-            Ok(mut record) if self.is_wanted(&record, &place) => {
-                match self.out.show(&mut record, format, bytes, &mut self.buffer) {
-                    Ok(written) => {
-                        written?;
-                        self.counts.shown += 1;
-                    }
-                    Err(what) => self.unreadable(&place(0), &what),
+        match Record::decode(format, bytes) {
+            Ok(mut record) if self.is_wanted(&record, &place) => match self.out.show(&mut record, format, bytes) {
+                Ok(written) => {
+                    written?;
+                    self.counts.shown += 1;
                 }
-            }
+                Err(what) => self.unreadable(&place(0), &what),
+            },
             Ok(_) => {}
-            Err((at, what)) => self.unreadable(&place(at), &what),
+            Err(error) => self.unreadable(&place(error.at), &error.what),
         }
         Ok(if self.counts.shown < self.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     }
@@ -220,41 +202,5 @@ impl Reading<'_> {
     /// Nothing more may come for a while.
     fn pause(&mut self) -> Result<(), ReadError> {
         Ok(self.out.flush()?)
-    }
-}
-
-impl Out {
-    /// Writes an event. The outer error: it has no form in the format that is asked for.
-    fn show(
-        &mut self,
-        record: &mut Record,
-        format: Option<Format>,
-        bytes: &[u8],
-        buffer: &mut Vec<u8>,
-    ) -> Result<Result<(), PublishError>, String> {
-        let out = match self {
-            Out::Encoded(out) => out,
-            Out::Text(lines) => {
-                return Ok(match record.known() {
-                    Some(Known::Exchange(exchange)) => lines.publish(Event::Exchange(&exchange)),
-                    Some(Known::Connection(connection)) => lines.publish(Event::Connection(&connection)),
-                    None => lines.publish_unknown(record.time(), record.kind(), record.fields()),
-                });
-            }
-        };
-        // As it came in, byte by byte, where that is a line.
-        let line = bytes.trim_ascii();
-        if format == Some(out.format()) && (out.format() == Format::Msgpack || !line.contains(&b'\n')) {
-            return Ok(out.write_encoded(if out.format() == Format::Json { line } else { bytes }));
-        }
-        record.encode(out.format(), buffer)?;
-        Ok(out.write_encoded(buffer))
-    }
-
-    fn flush(&mut self) -> Result<(), PublishError> {
-        match self {
-            Out::Text(lines) => lines.flush(),
-            Out::Encoded(out) => out.flush(),
-        }
     }
 }

@@ -3,8 +3,6 @@
 //! It is kept as the object that its JSON form is, so that fields and kinds of later versions come through; where it is
 //! one that this version knows, it can be had as that. In both encodings all is the same but for `time`.
 
-use std::fmt;
-
 use rmp_serde::decode::Error;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -21,12 +19,6 @@ pub(super) struct RecordError {
     /// Of the first byte that cannot be right, as near as is known.
     pub(super) at: usize,
     pub(super) what: String,
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.what)
-    }
 }
 
 /// An event, in its JSON form.
