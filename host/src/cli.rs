@@ -24,6 +24,7 @@ use crate::stop::Stop;
 
 mod common;
 mod plugin;
+mod read;
 mod run;
 
 /// Input below this is read before a bar would be of use.
@@ -43,6 +44,8 @@ enum Command {
     Run(run::RunArguments),
     /// Publish the exchanges of capture files
     Replay(Box<ReplayArguments>),
+    /// Show the events of a Kafka topic, a file or a pipe
+    Read(Box<read::ReadArguments>),
     /// Check a configuration file and the decoders that it is for, and list every problem
     Validate {
         /// Configuration file (.yaml, .yml, .toml or .json)
@@ -88,6 +91,7 @@ impl Arguments {
         let done = match self.command {
             Command::Run(arguments) => arguments.run(),
             Command::Replay(arguments) => arguments.run(),
+            Command::Read(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
             Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages, e2e_security};
+use crate::{
+    e2e_consumers, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages, e2e_security,
+};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
@@ -20,6 +22,8 @@ pub(crate) enum Check {
     Outages(e2e_outages::Args),
     /// TLS, client certificates and SASL with a real Apache Kafka
     Security,
+    /// The example consumers of deploy/kafka, and what docs/consumers.md shows, against podtap's own file
+    Consumers,
     /// The commands of a MongoDB driver against its own command monitoring
     Mongodb,
 }
@@ -34,6 +38,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Kafka => e2e_kafka::run(),
         Check::Outages(args) => e2e_outages::run(args),
         Check::Security => e2e_security::run(),
+        Check::Consumers => e2e_consumers::run(),
         Check::Mongodb => e2e_mongodb::run(),
     }
 }

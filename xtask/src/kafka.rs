@@ -83,6 +83,12 @@ impl Drop for Borrowed {
     }
 }
 
+/// Kafka's jars with those of Kafka Streams, as a class path; fetches what is missing.
+pub(crate) fn class_path() -> Result<String> {
+    fetch_libraries()?;
+    Ok(classes(&libraries()))
+}
+
 /// Why no broker can be started here; `None` when one can.
 pub(crate) fn unavailable() -> Option<&'static str> {
     if process::find("java").is_none() {
@@ -266,9 +272,9 @@ fn libraries() -> PathBuf {
     folder().join(format!("libraries-{VERSION}"))
 }
 
-/// Whether an earlier run copied all jars.
+/// Whether an earlier run copied all jars of today's list.
 fn libraries_complete() -> bool {
-    libraries().join("complete").is_file()
+    fs::read_to_string(libraries().join("complete")).is_ok_and(|copied| copied == project())
 }
 
 /// Copies Kafka's jars from Maven Central, by Maven's own cache.
@@ -276,7 +282,7 @@ fn fetch_libraries() -> Result<()> {
     if libraries_complete() {
         return Ok(());
     }
-    println!("Fetching Apache Kafka {VERSION} from Maven Central (55 MB, once)");
+    println!("Fetching Apache Kafka {VERSION} from Maven Central (57 MB, once)");
     fs::create_dir_all(libraries())?;
     let pom = folder().join("pom.xml");
     fs::write(&pom, project())?;
@@ -285,25 +291,29 @@ fn fetch_libraries() -> Result<()> {
     maven.args(["org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies", "-DincludeScope=runtime"]);
     maven.arg(format!("-DoutputDirectory={}", libraries().display()));
     process::output(&mut maven)?;
-    fs::write(libraries().join("complete"), "")?;
+    fs::write(libraries().join("complete"), project())?;
     Ok(())
 }
 
-/// A Maven project that does nothing but depend on Kafka.
+/// A Maven project that does nothing but depend on Kafka. RocksDB, more than all the rest, is left out: the example of
+/// Kafka Streams keeps its state in memory.
 fn project() -> String {
-    let dependency = |group: &str, artifact: &str, version: &str| {
+    let dependency = |group: &str, artifact: &str, version: &str, exclusions: &str| {
         format!(
             "    <dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
-             <version>{version}</version></dependency>\n"
+             <version>{version}</version>{exclusions}</dependency>\n"
         )
     };
+    let no_rocksdb = "<exclusions><exclusion><groupId>org.rocksdb</groupId><artifactId>rocksdbjni</artifactId>\
+                      </exclusion></exclusions>";
     format!(
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\">\n  <modelVersion>4.0.0</modelVersion>\n  \
-         <groupId>podtap</groupId><artifactId>kafka</artifactId><version>1</version>\n  <dependencies>\n{}{}{}  \
+         <groupId>podtap</groupId><artifactId>kafka</artifactId><version>1</version>\n  <dependencies>\n{}{}{}{}  \
          </dependencies>\n</project>\n",
-        dependency("org.apache.kafka", "kafka_2.13", VERSION),
-        dependency("org.apache.kafka", "kafka-tools", VERSION),
-        dependency("org.slf4j", "slf4j-simple", SLF4J_VERSION),
+        dependency("org.apache.kafka", "kafka_2.13", VERSION, ""),
+        dependency("org.apache.kafka", "kafka-tools", VERSION, ""),
+        dependency("org.apache.kafka", "kafka-streams", VERSION, no_rocksdb),
+        dependency("org.slf4j", "slf4j-simple", SLF4J_VERSION, ""),
     )
 }
 
@@ -320,6 +330,7 @@ fn properties(port: u16, controller_port: u16, listener: &str) -> String {
          offsets.topic.replication.factor=1\n\
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
+         transaction.state.log.num.partitions=1\n\
          share.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n"

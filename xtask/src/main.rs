@@ -4,6 +4,7 @@ mod bench;
 mod captures;
 mod demo;
 mod e2e;
+mod e2e_consumers;
 mod e2e_kafka;
 mod e2e_live;
 mod e2e_losses;

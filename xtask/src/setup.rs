@@ -13,7 +13,7 @@ use crate::{examples, process};
 /// What to set up, beside what a build needs.
 #[derive(clap::Args, Clone, Copy, Default)]
 pub(crate) struct Args {
-    /// Also what a local Apache Kafka needs: Java and Maven
+    /// Also what a local Apache Kafka and a program for it need: a JDK and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
     /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python,
@@ -39,7 +39,7 @@ const BUILD: &[Need] = &[
 ];
 
 const KAFKA: &[Need] = &[
-    Need { package: "default-jre-headless", present: || has("java") },
+    Need { package: "default-jdk-headless", present: || has("java") && has("javac") },
     Need { package: "maven", present: || has("mvn") },
 ];
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages, e2e_security, examples, fuzz,
-    kafka, mongodb, plugins, process, setup, workspace,
+    e2e_consumers, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages, e2e_security,
+    examples, fuzz, kafka, mongodb, plugins, process, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -49,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e kafka", "--quick");
         tally.skip("e2e outages", "--quick");
         tally.skip("e2e security", "--quick");
+        tally.skip("e2e consumers", "--quick");
         tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
@@ -89,10 +90,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 tally.skip("e2e kafka", &why);
                 tally.skip("e2e outages", &why);
                 tally.skip("e2e security", &why);
+                tally.skip("e2e consumers", &why);
                 println!("Kafka: tested on librdkafka's mock cluster only");
             }
             None => {
+                // Started once for both; where it does not start, they say so.
+                let broker = kafka::Borrowed::borrow();
                 tally.step("e2e kafka", e2e_kafka::run);
+                match missing(&e2e_consumers::PROGRAMS) {
+                    Some(why) => tally.skip("e2e consumers", &why),
+                    None => tally.step("e2e consumers", e2e_consumers::run),
+                }
+                drop(broker);
                 tally.step("e2e outages", || e2e_outages::run(&e2e_outages::Args::default()));
                 match missing(&e2e_security::PROGRAMS) {
                     Some(why) => tally.skip("e2e security", &why),

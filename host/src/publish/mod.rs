@@ -21,7 +21,7 @@ pub(crate) use kafka::LIBRDKAFKA_QUEUE_BYTES;
 pub use printable::Printable;
 pub(crate) use sink::Sink;
 pub use stream::EventStream;
-pub(crate) use text::{Bytes, DisplayDuration};
+pub(crate) use text::{Bytes, DisplayDuration, Lines, terminal_columns};
 pub use text::{Colour, TextLines};
 
 use std::collections::{BTreeMap, HashMap};

@@ -12,13 +12,14 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthChar;
 
 use super::{Delivery, Output, Printable, PublishError, Sink};
-use crate::event::{ConnectionEvent, Event, Exchange, Loss, Opened, Outcome, Party, Reason, Role, Value};
+use crate::event::{ConnectionEvent, Event, Exchange, Loss, Opened, Outcome, Party, Reason, Role, Timestamp, Value};
 
 /// Width of a terminal that does not tell its own.
 const USUAL_TERMINAL_COLUMNS: usize = 120;
@@ -101,10 +102,57 @@ impl Output for TextLines {
     }
 }
 
-/// The value of the attribute that the exchange's decoder marks as the status.
+/// Lines of events whose decoders are not at hand: those that are read back.
+pub(crate) struct Lines {
+    coloured: bool,
+    widths: Widths,
+}
+
+impl Lines {
+    /// For a file, which may be a terminal.
+    pub(crate) fn new(colour: Colour, file: &File) -> Lines {
+        let on_terminal = || anstream::AutoStream::choice(file) != anstream::ColorChoice::Never;
+        let coloured = colour == Colour::Always || colour == Colour::Auto && on_terminal();
+        Lines { coloured, widths: Widths::default() }
+    }
+
+    /// Appends the line of an event, without its end. `columns` of the terminal, if it is one.
+    pub(crate) fn append(&mut self, out: &mut String, event: Event<'_>, columns: Option<usize>) {
+        let layout = Layout { coloured: self.coloured, columns };
+        // Writing to a String cannot fail.
+        let _ = match event {
+            Event::Exchange(exchange) => {
+                layout.line(out, exchange, status(exchange, &HashMap::new()), &mut self.widths)
+            }
+            Event::Connection(connection) => layout.connection_line(out, connection, &mut self.widths),
+        };
+    }
+
+    /// Appends a line for an event that is none of those: its time, its kind, and all of it.
+    pub(crate) fn append_unknown(
+        &self,
+        out: &mut String,
+        (time, kind, all): (Timestamp, &str, &str),
+        columns: Option<usize>,
+    ) {
+        // Writing to a String cannot fail.
+        let _ = Layout { coloured: self.coloured, columns }.unknown_line(out, time, kind, all);
+    }
+}
+
+/// The columns of a terminal.
+pub(crate) fn terminal_columns(file: &File) -> usize {
+    terminal_size::terminal_size_of(file).map_or(USUAL_TERMINAL_COLUMNS, |(width, _)| usize::from(width.0))
+}
+
+/// The value of the attribute that the exchange's decoder marks as the status. Of a decoder that is not at hand, or marks
+/// none, that which has the name of one by OpenTelemetry's conventions: `http.response.status_code`.
 fn status<'a>(exchange: &'a Exchange<'_>, attributes: &HashMap<String, String>) -> Option<&'a Value<'a>> {
     let decoder = exchange.decoder.split('/').next().unwrap_or_default();
-    exchange.attributes.find(attributes.get(decoder)?)
+    match attributes.get(decoder) {
+        Some(name) => exchange.attributes.find(name),
+        None => exchange.attributes.0.iter().find_map(|(name, value)| name.ends_with(".status_code").then_some(value)),
+    }
 }
 
 /// Widths of columns so far.
@@ -215,6 +263,15 @@ impl Layout {
         if event.opened == Opened::Midstream {
             out.push_str(", midstream");
         }
+        self.cut(out, start, used);
+        Ok(())
+    }
+
+    fn unknown_line(&self, out: &mut String, time: Timestamp, kind: &str, all: &str) -> fmt::Result {
+        let mut used = self.cell(out, DIM, TimeOfDay(time.0), &mut 0, 0, Align::Left)?;
+        used += self.cell(out, BOLD, Printable(kind), &mut 0, 0, Align::Left)?;
+        let start = out.len();
+        write!(out, "{}", Printable(all))?;
         self.cut(out, start, used);
         Ok(())
     }
@@ -501,6 +558,25 @@ mod tests {
             (event.client, event.server) = (event.client.map(quiet), event.server.map(quiet));
         });
         assert_eq!(refused, "00:00:00.120Z 10.1.0.5:51544 -> 10.1.0.9:80 tcp -  58.1ms      0B connection refused");
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_kind_is_shown_whole() {
+        let (fields, mut out) = (serde_json::json!({ "kind": "later\u{1b}", "a": ["\u{202e}"] }), String::new());
+        let layout = Layout { coloured: false, columns: None };
+        layout.unknown_line(&mut out, Timestamp(123_000_000), "later\u{1b}", &fields.to_string()).unwrap();
+        assert_eq!(out, r#"00:00:00.123Z later\u{1b} {"kind":"later\u001b","a":["\u{202e}"]}"#);
+    }
+
+    #[test]
+    fn the_status_is_what_the_decoder_marks_or_what_is_called_so() {
+        let mut exchange = example_event();
+        let marked = |name: &str| HashMap::from([("http".to_owned(), name.to_owned())]);
+        assert_eq!(status(&exchange, &HashMap::new()), Some(&Value::Uint(200)));
+        assert_eq!(status(&exchange, &marked("url.path")), exchange.attributes.find("url.path"));
+        assert_eq!(status(&exchange, &marked("none")), None);
+        exchange.attributes.0.clear();
+        assert_eq!(status(&exchange, &HashMap::new()), None);
     }
 
     fn quiet(end: Party) -> Party {

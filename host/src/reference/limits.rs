@@ -9,6 +9,7 @@ use crate::config::{ByteSize, HumanDuration};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
 use crate::publish::LIBRDKAFKA_QUEUE_BYTES;
 use crate::summary::MAX_ROWS;
+use crate::{filter, read};
 
 /// A bound.
 pub struct Limit {
@@ -66,7 +67,7 @@ fn time(ns: u64) -> HumanDuration {
 }
 
 /// All bounds, by what they are of.
-pub fn limits() -> [(&'static str, Rows); 6] {
+pub fn limits() -> [(&'static str, Rows); 7] {
     const BLAMED: &str = "connections_blamed";
     [
         (
@@ -328,6 +329,20 @@ pub fn limits() -> [(&'static str, Rows); 6] {
                     "podtap ends; what was not sent stays in the spool, or is given up",
                     &[],
                 ),
+            ],
+        ),
+        (
+            "Reading events back",
+            vec![
+                fixed(
+                    "length of an event",
+                    bytes(read::MAX_EVENT_BYTES),
+                    "a file or pipe is not read on; a Kafka record is named and left out",
+                    &[],
+                ),
+                fixed("nesting of an event", read::MAX_DEPTH, "the event is named and left out", &[]),
+                fixed("length of a filter", bytes(filter::MAX_BYTES), "it is refused", &[]),
+                fixed("nesting of brackets in a filter", filter::MAX_NESTING, "the same", &[]),
             ],
         ),
     ]
