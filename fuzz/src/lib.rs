@@ -7,10 +7,13 @@
 //! packet   ─> one packet ──────────┐
 //! packets  ─> a script of packets ─┴─> podtap-stream ─> checker
 //! capture  ─> a capture file ─> podtap::pipeline, with the decoders that were built beside podtap
+//! http, mysql, mongodb ─> a conversation ─> the decoder, natively ─> ledger
 //! ```
 
 mod capture;
 mod checker;
+mod conversation;
+mod memory;
 mod packet;
 mod packets;
 mod script;
@@ -18,5 +21,6 @@ pub mod seeds;
 mod wire;
 
 pub use capture::capture;
+pub use conversation::conversation;
 pub use packet::packet;
 pub use packets::packets;

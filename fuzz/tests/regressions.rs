@@ -32,3 +32,18 @@ fn packets() {
 fn capture() {
     replay("capture", podtap_fuzz::capture);
 }
+
+#[test]
+fn http() {
+    replay("http", podtap_fuzz::conversation::<podtap_http::Http>);
+}
+
+#[test]
+fn mysql() {
+    replay("mysql", podtap_fuzz::conversation::<podtap_mysql::MySql>);
+}
+
+#[test]
+fn mongodb() {
+    replay("mongodb", podtap_fuzz::conversation::<podtap_mongodb::Mongodb>);
+}

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
-const FUZZ_SECONDS: u64 = 20;
+const FUZZ_SECONDS: u64 = 10;
 
 /// How thorough.
 #[derive(clap::Args)]
