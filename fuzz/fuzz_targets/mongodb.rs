@@ -1,8 +1,7 @@
-//! A conversation in MongoDB, or what a peer takes for it.
+//! A conversation in MongoDB.
 #![no_main]
 
-use podtap_mongodb::Mongodb;
-
-libfuzzer_sys::fuzz_target!(init: podtap_fuzz::seeds::conversation::<Mongodb>(), |input: &[u8]| {
-    podtap_fuzz::conversation::<Mongodb>(input)
-});
+libfuzzer_sys::fuzz_target!(
+    init: podtap_fuzz::seeds::conversation::<podtap_mongodb::Mongodb>(),
+    |input: &[u8]| podtap_fuzz::mongodb(input)
+);

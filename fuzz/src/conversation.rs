@@ -10,6 +10,9 @@ use crate::script::Script;
 mod ledger;
 mod run;
 
+use ledger::Exchange;
+use run::Cut;
+
 /// Payload and steps of one conversation: more than a decoder may hold, and it takes milliseconds at most.
 const MAX_BYTES: usize = 4 << 20;
 const MAX_STEPS: usize = 4096;
@@ -38,33 +41,35 @@ pub(crate) const MIDSTREAM: u8 = 1;
 pub(crate) const RESET: u8 = 2;
 
 /// A decoder reads a conversation as a whole, step by step, and in pieces of the length that the second byte of the
-/// script says. It finds exchanges that keep what [`ledger::Ledger`] says, and the same ones each time; in pieces only if
-/// nothing is missing and all made sense, for where a message begins behind what did not may show by where a segment does.
-pub fn conversation<D: Decoder>(input: &[u8]) {
-    compare::<D>(input);
+/// script says. It finds exchanges that keep what [`ledger::Ledger`] says, and the same ones in one batch and in many. In
+/// pieces they are the same as in steps if every byte of the conversation is in an exchange; else where a message begins
+/// behind what made no sense may show by where a segment does.
+pub(crate) fn conversation<D: Decoder>(config: &str, input: &[u8]) {
+    compare::<D>(config, input, false);
 }
 
-/// As [`conversation`]; the number of exchanges that are the same in pieces.
-pub(crate) fn compare<D: Decoder>(input: &[u8]) -> usize {
+/// As [`conversation`], for one that may be known to be as the protocol has it; the number of its exchanges that are the
+/// same in pieces.
+pub(crate) fn compare<D: Decoder>(config: &str, input: &[u8], well_formed: bool) -> usize {
     let conversation = Conversation::read(input);
-    let instance = || Instance::<D>::new("{}").expect("no decoder needs a configuration");
-    let (whole, all_decoded) = run::run(instance(), &conversation, run::Cut::Whole);
-    let check = |cut: run::Cut| {
-        let (other, _) = run::run(instance(), &conversation, cut);
-        for index in 0..whole.len().max(other.len()) {
-            let (other, whole) = (other.get(index), whole.get(index));
-            let same = other.zip(whole).is_some_and(|(other, whole)| other.is_same(whole));
-            assert!(same, "{cut:?}: {other:?}\nas a whole: {whole:?}");
-        }
-    };
-    check(run::Cut::Steps);
-    let pieces = run::Cut::Pieces(conversation.piece);
-    if conversation.is_complete() && all_decoded {
-        check(pieces);
-        whole.len()
-    } else {
-        run::run(instance(), &conversation, pieces);
-        0
+    let run = |cut| run::run(Instance::<D>::new(config).expect("a configuration"), &conversation, cut);
+    let [in_steps, in_pieces] = [usize::MAX, conversation.piece].map(|size| {
+        let [many, one] = [false, true].map(|one_batch| run(Cut { size, one_batch }));
+        same(&many.exchanges, &one.exchanges);
+        one
+    });
+    let is_certain = conversation.is_complete() && (well_formed || in_steps.all_decoded);
+    if is_certain {
+        same(&in_pieces.exchanges, &in_steps.exchanges);
+    }
+    if is_certain { in_steps.exchanges.len() } else { 0 }
+}
+
+fn same(left: &[Exchange], right: &[Exchange]) {
+    for index in 0..left.len().max(right.len()) {
+        let (left, right) = (left.get(index), right.get(index));
+        let same = left.zip(right).is_some_and(|(left, right)| left.is_same(right));
+        assert!(same, "otherwise cut, other exchanges:\n{left:?}\n{right:?}");
     }
 }
 

@@ -20,7 +20,27 @@ mod script;
 pub mod seeds;
 mod wire;
 
+use conversation::conversation;
+
 pub use capture::capture;
-pub use conversation::conversation;
 pub use packet::packet;
 pub use packets::packets;
+
+use podtap_http::Http;
+use podtap_mongodb::Mongodb;
+use podtap_mysql::MySql;
+
+/// A conversation in HTTP, or what a peer takes for it.
+pub fn http(input: &[u8]) {
+    conversation::<Http>("{}", input);
+}
+
+/// The same in MySQL.
+pub fn mysql(input: &[u8]) {
+    conversation::<MySql>("{}", input);
+}
+
+/// The same in MongoDB. Nothing is left out, so that it can be seen whether every byte is in an exchange.
+pub fn mongodb(input: &[u8]) {
+    conversation::<Mongodb>(r#"{"report_monitoring": true}"#, input);
+}

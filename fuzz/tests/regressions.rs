@@ -35,15 +35,15 @@ fn capture() {
 
 #[test]
 fn http() {
-    replay("http", podtap_fuzz::conversation::<podtap_http::Http>);
+    replay("http", podtap_fuzz::http);
 }
 
 #[test]
 fn mysql() {
-    replay("mysql", podtap_fuzz::conversation::<podtap_mysql::MySql>);
+    replay("mysql", podtap_fuzz::mysql);
 }
 
 #[test]
 fn mongodb() {
-    replay("mongodb", podtap_fuzz::conversation::<podtap_mongodb::Mongodb>);
+    replay("mongodb", podtap_fuzz::mongodb);
 }

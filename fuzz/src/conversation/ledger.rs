@@ -9,7 +9,7 @@ const UNMATCHED: u8 = 4;
 
 /// What was given, and what came back. It must add up:
 ///
-/// - every byte is in one exchange at most, so that there is one exchange to a request at most, and no more are undecoded
+/// - every byte is in one exchange with a response at most, so that no request has two, and no more bytes are undecoded
 ///   than were given;
 /// - requests and responses begin before they end, within the time that has passed, and no response has ended before its
 ///   request begins (that it begins before is seen where a capture is not in order);
@@ -22,8 +22,10 @@ pub(super) struct Ledger {
     pub(super) stream_bytes: [u64; 2],
     /// Bytes that were handed over.
     pub(super) given_bytes: u64,
-    /// By side, in exchanges.
+    /// By side, in exchanges with a response.
     decoded_bytes: [u64; 2],
+    /// Exchanges without one.
+    unanswered: u64,
     undecoded_bytes: u64,
 }
 
@@ -51,10 +53,14 @@ impl Exchange {
         texts && (self.protocol, self.outcome) == (other.protocol, other.outcome) && self.ends() == other.ends()
     }
 
+    fn is_answered(&self) -> bool {
+        self.outcome == OK || self.outcome == ERROR
+    }
+
     /// First and last bytes and sizes, as far as they are certain.
     fn ends(&self) -> ([u64; 4], [u64; 3]) {
         let (mut times, mut sizes) = (self.times, self.sizes);
-        let is_answered = self.outcome == OK || self.outcome == ERROR;
+        let is_answered = self.is_answered();
         let is_asked = times[1] != 0 && self.outcome != ABORTED;
         if !is_asked {
             (times[1], sizes[0]) = (0, 0);
@@ -83,9 +89,12 @@ impl Ledger {
         assert_eq!((columns.text.len(), columns.attribute), (0, output.attribute_ids.len()));
         for exchange in &exchanges {
             self.check_exchange(exchange);
-            let [request, response, _] = exchange.sizes;
-            self.decoded_bytes[0] += request;
-            self.decoded_bytes[1] += response;
+            let ([request, response, _], is_answered) = (exchange.sizes, exchange.is_answered());
+            self.unanswered += u64::from(!is_answered);
+            if is_answered {
+                self.decoded_bytes[0] += request;
+                self.decoded_bytes[1] += response;
+            }
         }
         exchanges
     }
@@ -95,15 +104,15 @@ impl Ledger {
         let ordered = |begin: u64, end: u64| end == 0 || (begin != 0 && begin <= end && end <= self.now_ns);
         assert!(ordered(asked, asked_end) && ordered(answered, answered_end), "{exchange:?}");
         assert!(asked == 0 || answered_end == 0 || asked <= answered_end, "answered before asked: {exchange:?}");
-        assert!(asked != 0 || (outcome != OK && outcome != ERROR), "{exchange:?}");
+        assert!(asked != 0 || !exchange.is_answered(), "{exchange:?}");
         assert_eq!(outcome == UNMATCHED, asked == 0, "{exchange:?}");
         assert!(asked != 0 || sizes[0] == 0, "{exchange:?}");
         assert!(answered != 0 || sizes[1] == 0, "{exchange:?}");
     }
 
-    /// Everything made sense: every byte is in an exchange.
+    /// Everything made sense: every byte is in an exchange with a response.
     pub(super) fn is_all_decoded(&self) -> bool {
-        self.decoded_bytes == self.stream_bytes && self.undecoded_bytes == 0
+        self.decoded_bytes == self.stream_bytes && self.unanswered == 0 && self.undecoded_bytes == 0
     }
 
     /// The sums, at the end of a connection.

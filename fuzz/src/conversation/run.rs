@@ -20,28 +20,26 @@ const MAX_LEFT_BYTES: isize = 4 << 10;
 const MAX_PIECES: usize = 8 << 10;
 
 /// How a conversation is cut.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Cut {
-    /// All in one batch.
-    Whole,
-    /// Each step in a batch of its own.
-    Steps,
-    /// So many bytes in a batch, or more where there are many.
-    Pieces(usize),
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    /// Segments are of so many bytes at most, or more where there are many, and of one step.
+    pub(super) size: usize,
+    /// All in one batch; else each in a batch of its own, without what the decoder asked to leave out.
+    pub(super) one_batch: bool,
 }
 
-/// The exchanges that a decoder finds in a conversation, and whether it all made sense to it.
-pub(super) fn run<D: Decoder>(
-    instance: Instance<D>,
-    conversation: &Conversation<'_>,
-    cut: Cut,
-) -> (Vec<Exchange>, bool) {
+/// What a decoder made of a conversation.
+pub(super) struct Read {
+    pub(super) exchanges: Vec<Exchange>,
+    /// Every byte is in an exchange.
+    pub(super) all_decoded: bool,
+}
+
+/// Gives a conversation to a new instance of a decoder.
+pub(super) fn run<D: Decoder>(instance: Instance<D>, conversation: &Conversation<'_>, cut: Cut) -> Read {
     let mut reader = Reader::new(instance, conversation.midstream);
     let given: usize = conversation.steps.iter().map(|step| step.what.len()).sum();
-    let size = match cut {
-        Cut::Whole | Cut::Steps => usize::MAX,
-        Cut::Pieces(size) => size.max(given / MAX_PIECES),
-    };
+    let size = cut.size.max(given / MAX_PIECES);
     for (number, step) in (1..).zip(&conversation.steps) {
         reader.ledger.now_ns = number * 1_000_000;
         let side = usize::from(step.from_server);
@@ -57,13 +55,13 @@ pub(super) fn run<D: Decoder>(
                     let length = size.min(step.what.len() - from);
                     reader.data(side, &step.what, from, length);
                     from += length;
-                    if !matches!(cut, Cut::Whole) {
+                    if !cut.one_batch {
                         reader.feed();
                     }
                 }
             }
         }
-        if !matches!(cut, Cut::Whole) {
+        if !cut.one_batch {
             reader.feed();
         }
     }
@@ -140,7 +138,7 @@ impl<D: Decoder> Reader<D> {
         assert!(held <= MAX_HELD_BYTES, "{held} bytes held");
     }
 
-    fn close(mut self, reset: bool) -> (Vec<Exchange>, bool) {
+    fn close(mut self, reset: bool) -> Read {
         self.entry(CLOSED, 0, reset.into());
         self.feed();
         // An instance keeps room for as long an output as the last one.
@@ -149,7 +147,7 @@ impl<D: Decoder> Reader<D> {
         let held = held_bytes() - self.held_before;
         assert!(held <= MAX_LEFT_BYTES, "{held} bytes held of a connection that is closed");
         self.ledger.check();
-        (self.exchanges, self.ledger.is_all_decoded())
+        Read { exchanges: self.exchanges, all_decoded: self.ledger.is_all_decoded() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Seeds of [`crate::conversation()`]: the conversations of captures that a decoder takes for its own.
+//! Seeds of the targets that are conversations: the conversations of captures that a decoder takes for its own.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -15,18 +15,17 @@ use crate::conversation::{MIDSTREAM, op};
 const MAX_SEED_BYTES: usize = 4 << 10;
 /// Each of these begins with so much of the conversation at least: with what both sides agree on.
 const OPENING_BYTES: usize = 512;
-/// Of longer payload the rest is filled, for a body's bytes do not matter.
-const MAX_PAYLOAD_BYTES: usize = 1 << 10;
 /// Length of pieces.
 const PIECE: u8 = 7;
 
 /// Seeds for a decoder.
 pub fn conversation<D: Decoder>() {
-    write(|| captures().iter().flat_map(|file| scripts::<D>(file)).collect());
+    write(|| captures().iter().flat_map(|file| scripts::<D>(file, MAX_SEED_BYTES)).collect());
 }
 
-/// The conversations of a capture that a decoder takes.
-fn scripts<D: Decoder>(file: &Path) -> BTreeSet<Vec<u8>> {
+/// The conversations of a capture that a decoder takes, as scripts of about so many bytes. Of payload longer than a
+/// quarter of that the rest is filled, for a body's bytes do not matter.
+fn scripts<D: Decoder>(file: &Path, max_bytes: usize) -> BTreeSet<Vec<u8>> {
     let decoder = Instance::<D>::new("{}").expect("no decoder needs a configuration");
     let mut conversations = Conversations::default();
     let mut engine = Engine::new(Limits::default());
@@ -36,7 +35,7 @@ fn scripts<D: Decoder>(file: &Path) -> BTreeSet<Vec<u8>> {
         engine.packet(&packet, &mut conversations);
     }
     engine.finish(&mut conversations);
-    conversations.done.iter().flat_map(|recorded| recorded.scripts(&decoder)).collect()
+    conversations.done.iter().flat_map(|recorded| recorded.scripts(&decoder, max_bytes)).collect()
 }
 
 /// Conversations as the stream engine tells them.
@@ -61,9 +60,9 @@ enum Step {
 
 impl Step {
     /// Operations that do it.
-    fn operations(&self, from_server: u8) -> Vec<u8> {
+    fn operations(&self, from_server: u8, max_payload_bytes: usize) -> Vec<u8> {
         match self {
-            Step::Data(payload) => data(from_server, payload),
+            Step::Data(payload) => data(from_server, payload, max_payload_bytes),
             Step::Gap(length) => [&[op::HUGE_GAP << 1 | from_server][..], &length.to_le_bytes()].concat(),
             Step::End => vec![op::END << 1 | from_server],
         }
@@ -72,12 +71,14 @@ impl Step {
 
 impl Recorded {
     /// Scripts of it, if the decoder takes it; none otherwise.
-    fn scripts<D: Decoder>(&self, decoder: &Instance<D>) -> Vec<Vec<u8>> {
+    fn scripts<D: Decoder>(&self, decoder: &Instance<D>, max_bytes: usize) -> Vec<Vec<u8>> {
         let Some(client) = self.client(decoder) else { return Vec::new() };
+        let max_payload_bytes = max_bytes / 4;
         // Cut where the client asks after it was answered: there a message ends, mostly.
         let turns = self.steps.chunk_by(|(before, _), (after, _)| *before == client || *after != client);
         let mut turns = turns.map(|turn| {
-            let operations = turn.iter().map(|(side, step)| step.operations(u8::from(*side != client)));
+            let operations =
+                turn.iter().map(|(side, step)| step.operations(u8::from(*side != client), max_payload_bytes));
             operations.flatten().collect::<Vec<u8>>()
         });
         let mut opening = vec![if self.midstream { MIDSTREAM } else { 0 }, PIECE - 1];
@@ -88,7 +89,7 @@ impl Recorded {
         }
         let (mut scripts, mut script) = (Vec::new(), opening.clone());
         for operations in turns {
-            if script.len() + operations.len() > MAX_SEED_BYTES {
+            if script.len() + operations.len() > max_bytes {
                 scripts.push(std::mem::replace(&mut script, opening.clone()));
             }
             script.extend(operations);
@@ -113,19 +114,25 @@ impl Recorded {
     }
 }
 
-/// Operations that send payload.
-fn data(from_server: u8, payload: &[u8]) -> Vec<u8> {
-    let (head, rest) = payload.split_at(payload.len().min(MAX_PAYLOAD_BYTES));
-    let mut operation = match u8::try_from(head.len()) {
-        Ok(length) => vec![op::DATA << 1 | from_server, length],
-        Err(_) => [&[op::MUCH_DATA << 1 | from_server][..], &(head.len() as u16).to_le_bytes()].concat(),
-    };
-    operation.extend(head);
-    for piece in rest.chunks(u16::MAX.into()) {
-        operation.extend([op::FILL << 1 | from_server, piece[0]]);
-        operation.extend((piece.len() as u16).to_le_bytes());
+/// Operations that send payload; what is longer than `max_bytes` is filled.
+fn data(from_server: u8, payload: &[u8], max_bytes: usize) -> Vec<u8> {
+    let (head, rest) = payload.split_at(payload.len().min(max_bytes));
+    let mut operations = Vec::new();
+    for piece in head.chunks(u16::MAX.into()) {
+        match u8::try_from(piece.len()) {
+            Ok(length) => operations.extend([op::DATA << 1 | from_server, length]),
+            Err(_) => {
+                operations.push(op::MUCH_DATA << 1 | from_server);
+                operations.extend((piece.len() as u16).to_le_bytes());
+            }
+        }
+        operations.extend(piece);
     }
-    operation
+    for piece in rest.chunks(u16::MAX.into()) {
+        operations.extend([op::FILL << 1 | from_server, piece[0]]);
+        operations.extend((piece.len() as u16).to_le_bytes());
+    }
+    operations
 }
 
 impl Sink for Conversations {
@@ -167,14 +174,14 @@ mod tests {
     use super::*;
     use crate::conversation::compare;
 
-    /// Exchanges of a shipped capture that are compared in pieces.
+    /// Exchanges of a shipped capture, compared in pieces.
     fn compared<D: Decoder>(capture: &str) -> usize {
         let file = super::super::ours().join(capture);
-        scripts::<D>(&file).iter().map(|script| compare::<D>(script)).sum()
+        scripts::<D>(&file, usize::MAX).iter().map(|script| compare::<D>("{}", script, true)).sum()
     }
 
     #[test]
-    fn shipped_conversations_keep_what_is_promised_and_most_are_compared() {
+    fn shipped_conversations_are_the_same_in_pieces() {
         let compared = [
             compared::<Http>("http/tests/captures/nginx-tour.pcap"),
             compared::<MySql>("mysql/tests/captures/session.pcap"),
