@@ -116,6 +116,8 @@ pub(crate) struct Session {
     pub(crate) answering: bool,
     /// What is known of end-of-file packets: from capabilities, or from those seen.
     pub(crate) deprecate_eof: Option<bool>,
+    /// The statement that the client has sent last to be prepared: the response need not be there yet.
+    pub(crate) last_prepared: Option<Rc<Statement>>,
     statements: VecDeque<(u32, Rc<Statement>)>,
     statement_bytes: usize,
 }
@@ -147,6 +149,7 @@ impl Session {
             waiting: false,
             answering: false,
             deprecate_eof: None,
+            last_prepared: None,
             statements: VecDeque::new(),
             statement_bytes: 0,
         }
@@ -195,6 +198,7 @@ impl Session {
     }
 
     pub(crate) fn forget_all(&mut self) {
+        self.last_prepared = None;
         self.statements.clear();
         self.statement_bytes = 0;
     }
@@ -202,7 +206,7 @@ impl Session {
     /// The statement that was prepared under an id.
     pub(crate) fn prepared(&self, id: u32) -> Option<&Rc<Statement>> {
         if id == LAST_PREPARED {
-            return self.statements.back().map(|(_, statement)| statement);
+            return self.last_prepared.as_ref();
         }
         self.statements.iter().rev().find(|(known, _)| *known == id).map(|(_, statement)| statement)
     }
