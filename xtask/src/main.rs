@@ -3,12 +3,14 @@
 mod bench;
 mod captures;
 mod demo;
+mod drivers;
 mod e2e;
 mod e2e_kafka;
 mod e2e_losses;
 mod e2e_lossy;
 mod e2e_mongodb;
 mod e2e_mysql;
+mod e2e_mysql_drivers;
 mod e2e_nginx;
 mod e2e_zeek;
 mod examples;
