@@ -59,12 +59,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn pymongo() -> Result<()> {
-    let packages = mongodb::packages()?;
     let folder = workspace::target().join("captures/mongodb");
     let mut made = Vec::new();
     for compressor in mongodb::COMPRESSORS {
         let capture = folder.join(format!("pymongo-{}.pcap", compressor.unwrap_or("plain")));
-        let record = mongodb::tour(&packages, &capture, DOCUMENTS, compressor)?;
+        let record = mongodb::tour(mongodb::pymongo()?, &capture, DOCUMENTS, compressor)?;
         made.push((capture, record));
     }
     let shipped = workspace::root().join("plugins/mongodb/tests/captures");

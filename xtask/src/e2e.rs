@@ -14,8 +14,8 @@ pub(crate) enum Check {
     Mysql(e2e_mysql::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
-    /// The commands of a MongoDB driver against its own command monitoring
-    Mongodb,
+    /// The commands of MongoDB drivers against their own command monitoring
+    Mongodb(e2e_mongodb::Args),
 }
 
 /// Runs one check.
@@ -25,6 +25,6 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Losses(args) => e2e_losses::run(args),
         Check::Mysql(args) => e2e_mysql::run(args),
         Check::Kafka => e2e_kafka::run(),
-        Check::Mongodb => e2e_mongodb::run(),
+        Check::Mongodb(args) => e2e_mongodb::run(args),
     }
 }
