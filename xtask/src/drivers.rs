@@ -10,6 +10,11 @@ use anyhow::{Context, Result};
 
 use crate::{process, workspace};
 
+/// A language or a package that cannot be had here: not the fault of what is checked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unavailable(String);
+
 /// Where the programs are.
 pub(crate) fn programs() -> PathBuf {
     workspace::root().join("xtask/e2e/drivers")
@@ -26,7 +31,7 @@ pub(crate) fn python(name: &str, packages: &[&str]) -> Result<Command> {
 
 /// A Node that finds packages, as npm names them, by `require`.
 pub(crate) fn node(name: &str, packages: &[&str]) -> Result<Command> {
-    process::find("node").context("no node")?;
+    needs("node")?;
     let folder = install("npm", name, packages, |folder| {
         let mut npm = Command::new("npm");
         npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(folder);
@@ -39,7 +44,7 @@ pub(crate) fn node(name: &str, packages: &[&str]) -> Result<Command> {
 
 /// A Java that runs the class of a source file among the programs, with artifacts, as `group:artifact:version`.
 pub(crate) fn java(source: &str, artifacts: &[&str]) -> Result<Command> {
-    process::find("javac").context("no javac")?;
+    needs("javac")?;
     let name = Path::new(source).file_stem().and_then(|stem| stem.to_str()).context("a source file has a name")?;
     let folder = install("Maven", name, artifacts, |folder| {
         let pom = folder.join("pom.xml");
@@ -60,18 +65,40 @@ pub(crate) fn java(source: &str, artifacts: &[&str]) -> Result<Command> {
 
 /// A program in Go, a folder among the programs.
 pub(crate) fn go(name: &str) -> Result<Command> {
-    process::find("go").context("no go")?;
-    let program = folder().join(name);
-    process::output(Command::new("go").current_dir(programs().join(name)).args(["build", "-o"]).arg(&program))?;
+    needs("go")?;
+    let (sources, program) = (programs().join(name), folder().join(name));
+    fetch("Go", process::output(Command::new("go").current_dir(&sources).args(["mod", "download"])))?;
+    process::output(Command::new("go").current_dir(&sources).args(["build", "-o"]).arg(&program))?;
     Ok(Command::new(program))
+}
+
+/// A program in Rust, of the crate among the programs, which is none of the workspace's.
+pub(crate) fn rust(name: &str) -> Result<Command> {
+    let (manifest, target) = (programs().join("rust/Cargo.toml"), folder().join("rust"));
+    let cargo = |command: &str| {
+        let mut cargo = Command::new("cargo");
+        cargo.args([command, "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
+        cargo
+    };
+    fetch("Cargo", process::output(&mut cargo("fetch")))?;
+    process::output(cargo("build").arg("--target-dir").arg(&target))?;
+    Ok(Command::new(target.join("debug").join(name)))
+}
+
+fn needs(program: &str) -> Result<()> {
+    process::find(program).map(drop).ok_or_else(|| Unavailable(format!("no {program}")).into())
+}
+
+fn fetch<T>(by: &str, fetched: Result<T>) -> Result<T> {
+    fetched.map_err(|error| Unavailable(format!("{by} cannot fetch it: {error:#}")).into())
 }
 
 fn folder() -> PathBuf {
     workspace::target().join("drivers")
 }
 
-/// The folder that `fetch` has filled, now or in an earlier run, with just these packages.
-fn install(by: &str, name: &str, packages: &[&str], fetch: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// The folder that `how` has filled, now or in an earlier run, with just these packages.
+fn install(by: &str, name: &str, packages: &[&str], how: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = folder().join(format!("{}-{name}", by.to_lowercase()));
     let installed = folder.join("installed");
     if fs::read_to_string(&installed).is_ok_and(|list| list == packages.join("\n")) {
@@ -82,7 +109,7 @@ fn install(by: &str, name: &str, packages: &[&str], fetch: impl FnOnce(&Path) ->
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    fetch(&folder).with_context(|| format!("{by} cannot install {}", packages.join(", ")))?;
+    fetch(by, how(&folder))?;
     fs::write(installed, packages.join("\n"))?;
     Ok(folder)
 }

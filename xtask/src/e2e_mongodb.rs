@@ -32,14 +32,15 @@ struct Driver {
     compressors: &'static [Option<&'static str>],
 }
 
-const DRIVERS: [Driver; 4] = [
+const DRIVERS: [Driver; 5] = [
     Driver { name: "pymongo", program: mongodb::pymongo, compressors: &mongodb::COMPRESSORS },
     Driver { name: "node", program: node, compressors: &[None, Some("zlib")] },
     Driver { name: "java", program: java, compressors: &[None, Some("zlib")] },
+    Driver { name: "go", program: || drivers::go("mongodb_tour_go"), compressors: &[None, Some("snappy")] },
     Driver {
-        name: "go",
-        program: || drivers::go("mongodb_tour_go"),
-        compressors: &[None, Some("snappy"), Some("zstd")],
+        name: "rust",
+        program: || drivers::rust("mongodb_tour"),
+        compressors: &[None, Some("zlib"), Some("zstd")],
     },
 ];
 
@@ -61,10 +62,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         for &compressor in driver.compressors {
             let program = match (driver.program)() {
                 Ok(program) => program,
-                Err(error) => {
-                    println!("skipped: mongodb, driver {}: {error:#}", driver.name);
+                Err(error) if error.is::<drivers::Unavailable>() => {
+                    println!("skipped: mongodb, driver {}: {error}", driver.name);
                     break;
                 }
+                Err(error) => return Err(error),
             };
             let name = format!("{}, {}", driver.name, compressor.unwrap_or("plain"));
             let capture = folder.join(format!("{}.pcap", name.replace(", ", "-")));

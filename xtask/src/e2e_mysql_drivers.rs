@@ -17,21 +17,33 @@ use crate::process::{self, Running};
 use crate::traffic::Tcpdump;
 use crate::{drivers, release};
 
-/// A driver: its name, with which its users' names begin, whether it can compress, and its program.
+/// A driver: its name, with which its users' names begin, its program, and the modes that it can.
 struct Driver {
     name: &'static str,
-    compresses: bool,
     program: fn() -> Result<Command>,
+    modes: &'static [Mode],
 }
 
-const DRIVERS: [Driver; 6] = [
-    Driver { name: "pymysql", compresses: false, program: python },
-    Driver { name: "connector_python", compresses: true, program: python },
-    Driver { name: "mysql2", compresses: true, program: node },
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Plain,
+    Zlib,
+    /// By the proxy.
+    Eof,
+}
+
+use Mode::{Eof, Plain, Zlib};
+
+const DRIVERS: [Driver; 7] = [
+    Driver { name: "pymysql", program: python, modes: &[Plain, Eof] },
+    Driver { name: "connector_python", program: python, modes: &[Plain, Zlib, Eof] },
+    Driver { name: "mysql2", program: node, modes: &[Plain, Zlib, Eof] },
     // Compressed, it sends the end of a local file under a sequence number of old, and the server hangs up.
-    Driver { name: "mariadb_j", compresses: false, program: java },
-    Driver { name: "connector_j", compresses: true, program: java },
-    Driver { name: "go", compresses: true, program: || drivers::go("mysql_session_go") },
+    Driver { name: "mariadb_j", program: java, modes: &[Plain, Eof] },
+    Driver { name: "connector_j", program: java, modes: &[Plain, Zlib, Eof] },
+    Driver { name: "go", program: || drivers::go("mysql_session_go"), modes: &[Plain, Zlib, Eof] },
+    // Of a server that does not deprecate EOF it takes the packet behind the rows for one too many.
+    Driver { name: "mysql_async", program: || drivers::rust("mysql_session"), modes: &[Plain, Zlib] },
 ];
 
 fn python() -> Result<Command> {
@@ -105,16 +117,21 @@ pub(crate) fn check(podtap: &Path, folder: &Path, port: u16, socket: &Path) -> R
     for driver in &DRIVERS {
         let mut program = match (driver.program)() {
             Ok(program) => program,
-            Err(error) => {
-                println!("skipped: mysql, driver {}: {error:#}", driver.name);
+            Err(error) if error.is::<drivers::Unavailable>() => {
+                println!("skipped: mysql, driver {}: {error}", driver.name);
                 continue;
             }
+            Err(error) => return Err(error),
         };
         program.arg(&session);
-        let modes = [("", port, false), ("_zlib", port, true), ("_eof", proxy_port, false)];
-        for (mode, port, compress) in modes.into_iter().filter(|&(_, _, compress)| driver.compresses || !compress) {
-            let user = format!("{}{mode}", driver.name);
-            program.arg(format!("{user},{port},{}", u8::from(compress)));
+        for mode in driver.modes {
+            let (port, end) = match mode {
+                Plain => (port, ""),
+                Zlib => (port, "_zlib"),
+                Eof => (proxy_port, "_eof"),
+            };
+            let user = format!("{}{end}", driver.name);
+            program.arg(format!("{user},{port},{}", u8::from(*mode == Zlib)));
             users.push(user);
         }
         process::output(&mut program)?;
