@@ -37,11 +37,7 @@ const DRIVERS: [Driver; 5] = [
     Driver { name: "node", program: node, compressors: &[None, Some("zlib")] },
     Driver { name: "java", program: java, compressors: &[None, Some("zlib")] },
     Driver { name: "go", program: || drivers::go("mongodb_tour_go"), compressors: &[None, Some("snappy")] },
-    Driver {
-        name: "rust",
-        program: || drivers::rust("mongodb_tour"),
-        compressors: &[None, Some("zlib"), Some("zstd")],
-    },
+    Driver { name: "rust", program: || drivers::rust("mongodb_tour"), compressors: &[None, Some("zstd")] },
 ];
 
 fn node() -> Result<Command> {
