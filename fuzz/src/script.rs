@@ -28,9 +28,27 @@ impl<'i> Script<'i> {
         u32::from_le_bytes(self.bytes())
     }
 
+    /// As many bytes as the next one says; fewer where the input ends.
+    pub(crate) fn slice_of_u8(&mut self) -> &'i [u8] {
+        let length = self.u8();
+        self.slice(length.into())
+    }
+
+    /// As [`Script::slice_of_u8`], for a length of two bytes.
+    pub(crate) fn slice_of_u16(&mut self) -> &'i [u8] {
+        let length = self.u16();
+        self.slice(length.into())
+    }
+
     /// All that is left.
     pub(crate) fn rest(self) -> &'i [u8] {
         self.rest
+    }
+
+    fn slice(&mut self, length: usize) -> &'i [u8] {
+        let (slice, rest) = self.rest.split_at(self.rest.len().min(length));
+        self.rest = rest;
+        slice
     }
 
     fn bytes<const N: usize>(&mut self) -> [u8; N] {

@@ -14,6 +14,10 @@ use crate::packet::LINK_TYPES;
 use crate::packets::op;
 use crate::wire::ACK;
 
+mod conversations;
+
+pub use conversations::conversation;
+
 /// A capture that is longer is cut into shorter ones.
 const MAX_CAPTURE_BYTES: usize = 16 << 10;
 /// Longer captures of others are passed over.

@@ -32,3 +32,18 @@ fn packets() {
 fn capture() {
     replay("capture", podtap_fuzz::capture);
 }
+
+#[test]
+fn http() {
+    replay("http", podtap_fuzz::http);
+}
+
+#[test]
+fn mysql() {
+    replay("mysql", podtap_fuzz::mysql);
+}
+
+#[test]
+fn mongodb() {
+    replay("mongodb", podtap_fuzz::mongodb);
+}

@@ -13,7 +13,7 @@ use podtap::cli::Arguments;
 use podtap::config;
 use podtap::event::{Encoder, Event, Format, Loss};
 use podtap::filter::Filter;
-use podtap::publish::{Kafka, Output as _};
+use podtap::publish::{Kafka, Output as _, Waits};
 use podtap::reference::{example_connection_event, example_event};
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -194,7 +194,7 @@ fn cluster() -> Cluster {
 fn publish(cluster: &Cluster, format: Format, numbers: std::ops::Range<u32>) {
     let brokers = cluster.bootstrap_servers().split(',').map(str::to_owned).collect();
     let settings = config::Kafka { brokers, topic: TOPIC.to_owned(), format, ..config::Kafka::default() };
-    let mut kafka = Kafka::connect(&settings).unwrap();
+    let mut kafka = Kafka::open(&settings, None, &Waits::recorded(&config::Config::default())).unwrap();
     for number in numbers {
         let mut exchange = example_event();
         exchange.connection.exchange = number;

@@ -113,9 +113,7 @@ impl Inbox {
     /// A chunk has come. podtap leaves out only what it was asked to; then the position is ahead.
     pub(crate) fn data(&mut self, batch: &Rc<Vec<u8>>, start: usize, end: usize, position: u64, time_ns: u64) {
         self.start_at(position);
-        if self.carry.is_empty() && position > self.position && position <= self.skip_to {
-            self.position = position;
-        }
+        self.advance_to(position);
         self.batch = Some(Rc::clone(batch));
         (self.start, self.end) = (start, end);
         self.come += (end - start) as u64;
@@ -132,6 +130,13 @@ impl Inbox {
         (self.start, self.end) = (0, 0);
     }
 
+    /// podtap has left out what comes before the position, if it was asked to.
+    fn advance_to(&mut self, position: u64) {
+        if self.carry.is_empty() && position > self.position && position <= self.skip_to {
+            self.position = position;
+        }
+    }
+
     fn start_at(&mut self, position: u64) {
         if !std::mem::replace(&mut self.started, true) {
             self.position = position;
@@ -143,7 +148,10 @@ impl Inbox {
         let earlier = match self.interrupt {
             Some(Interrupt::Gap(earlier)) => earlier,
             Some(Interrupt::End) => return,
-            None => 0,
+            None => {
+                self.advance_to(position);
+                0
+            }
         };
         self.interrupt = Some(Interrupt::Gap(earlier.saturating_add(length)));
         self.lost.set(self.lost.get().saturating_add(length));

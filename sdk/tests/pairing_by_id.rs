@@ -1,6 +1,6 @@
 //! Pairing by id: what an author of a decoder gets without keeping a time, a size or a loss.
 
-use podtap_sdk::testing::Conversation;
+use podtap_sdk::testing::{Conversation, Cut};
 use podtap_sdk::{Break, Connection, Decoder, Descriptor, ExchangesById, Outcome, Stream, Tasks, Verdict};
 
 /// Messages of four bytes: `>` or `!` (nobody answers) with an id in a request; `<` (answers), `+` (answers, and more
@@ -208,5 +208,18 @@ fn after_a_loss_the_pairs_stay_right() {
             "ok ask 6 request 7..7 (4 bytes) response 8..8 (4 bytes) lost 5",
             "no_response ask 5 request 5..? (0 bytes)",
         ],
+    );
+}
+
+#[test]
+fn a_response_that_has_begun_is_not_that_of_a_later_request_with_its_id() {
+    check(
+        &Conversation::new().server("<07").client(">07\n").server("\n").server("<07\n").close(),
+        &["unmatched response 1..3 (4 bytes)", "ok ask 7 request 2..2 (4 bytes) response 4..4 (4 bytes)"],
+    );
+    let unfinished = Conversation::new().server("<07").client(">07\n").close();
+    assert_eq!(
+        unfinished.cut::<Numbered>(Cut::Whole),
+        ["unmatched response 1..? (0 bytes)", "no_response ask 7 request 2..2 (4 bytes)"]
     );
 }

@@ -192,3 +192,24 @@ fn pieces_come_as_they_were_sent() {
         &["no_response request 1..1 (6 bytes) read=abcdef", "no_response request 1..2 (6 bytes) read=ghijkl"],
     );
 }
+
+/// A length of two bytes, and as much that is passed over.
+async fn passed_over(stream: &mut Stream) -> Result<String, Break> {
+    let length = stream.u16_be().await?;
+    stream.skip(length.into()).await?;
+    Ok(length.to_string())
+}
+
+reader!(PassesOver, |mut stream| async move {
+    let read = passed_over(&mut stream).await;
+    (stream, read)
+});
+
+#[test]
+fn what_was_left_out_before_a_gap_is_not_lost() {
+    let conversation = Conversation::new().client(10_000_u16.to_be_bytes()).client([0; 5000]).client_gap(5000);
+    check::<PassesOver>(
+        conversation.client(b"\0\x01z"),
+        &["no_response request 1..3 (10002 bytes) lost 5000 read=10000", "no_response request 4..4 (3 bytes) read=1"],
+    );
+}

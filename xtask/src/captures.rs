@@ -5,6 +5,8 @@
 //! the client's port, protocol version, host. What is asked and answered is the same in every run; times and ports are
 //! not, so the goldens made from the capture change with it.
 //!
+//! `chromium-tour.pcap` and its log are a page that a headless Chromium loads from the same nginx (`browser.html`).
+//!
 //! `servers-tour.pcap` has what Apache httpd, Node, Python's http.server and Go's net/http make of the same protocol, asked
 //! by curl, Node, Python and Go.
 //!
@@ -17,7 +19,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{self, Running};
 use crate::traffic::{Nginx, Tcpdump};
@@ -57,12 +59,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn pymongo() -> Result<()> {
-    let packages = mongodb::packages()?;
     let folder = workspace::target().join("captures/mongodb");
     let mut made = Vec::new();
     for compressor in mongodb::COMPRESSORS {
         let capture = folder.join(format!("pymongo-{}.pcap", compressor.unwrap_or("plain")));
-        let record = mongodb::tour(&packages, &capture, DOCUMENTS, compressor)?;
+        let record = mongodb::tour(mongodb::pymongo()?, &capture, DOCUMENTS, compressor)?;
         made.push((capture, record));
     }
     let shipped = workspace::root().join("plugins/mongodb/tests/captures");
@@ -80,11 +81,44 @@ fn pymongo() -> Result<()> {
 fn http(args: &Args) -> Result<()> {
     let folder = workspace::target().join("captures");
     write_site(&folder.join("site"))?;
-    nginx(args, &folder)?;
+    nginx(args, &folder, "nginx-tour", || {
+        let mut clients = Command::new("python3");
+        clients.arg(workspace::root().join("xtask/captures/clients.py")).arg(args.port.to_string());
+        let said = process::output(clients.current_dir(&folder))?;
+        said.trim().parse().context("clients.py prints a number")
+    })?;
+    nginx(args, &folder, "chromium-tour", || chromium(args.port, &folder.join("chromium")))?;
     servers(&folder)
 }
 
-fn nginx(args: &Args, folder: &Path) -> Result<()> {
+/// Names of a Chromium without windows, or that needs none; Debian's packages have the first two.
+const CHROMIUMS: [&str; 4] = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
+
+/// What `browser.html` asks for, itself included.
+const PAGE_REQUESTS: usize = 35;
+
+/// Has Chromium load the page; the number of requests that nginx should have logged.
+fn chromium(port: u16, profile: &Path) -> Result<usize> {
+    let program = CHROMIUMS.into_iter().find_map(process::find);
+    let program = program.context("no Chromium: `apt-get install chromium-headless-shell` brings it")?;
+    // Caches of an earlier run would answer instead of nginx.
+    let _ = fs::remove_dir_all(profile);
+    let mut browser = Command::new("timeout");
+    browser.arg("60").arg(program).args(["--headless", "--disable-gpu", "--no-first-run", "--lang=en-GB"]);
+    // Nothing of its own: no updates, no other hosts.
+    browser.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    browser.arg("--host-resolver-rules=MAP shop.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1");
+    if process::is_root() {
+        browser.arg("--no-sandbox");
+    }
+    browser.arg(format!("--user-data-dir={}", profile.display())).arg("--dump-dom");
+    let page = process::output(browser.arg(format!("http://127.0.0.1:{port}/browser.html")))?;
+    ensure!(page.contains(r#"<p id="said">done</p>"#), "the page does not say that it is done:\n{page}");
+    Ok(PAGE_REQUESTS)
+}
+
+/// Captures what `clients` ask of an nginx, and ships it if that logged as many exchanges as they say.
+fn nginx(args: &Args, folder: &Path, name: &str, clients: impl FnOnce() -> Result<usize>) -> Result<()> {
     let scripts = workspace::root().join("xtask/captures");
 
     let upstream_port = process::free_port()?;
@@ -95,11 +129,9 @@ fn nginx(args: &Args, folder: &Path) -> Result<()> {
 
     let ports = [("PORT", args.port), ("UPSTREAM", upstream_port), ("DEAD", process::free_port()?)];
     let nginx = Nginx::start(folder, include_str!("../captures/nginx.conf"), &ports)?;
-    let capture = folder.join("nginx-tour.pcap");
+    let capture = folder.join(format!("{name}.pcap"));
     let tcpdump = Tcpdump::start(&capture, &format!("tcp port {}", args.port))?;
-    let mut clients = Command::new("python3");
-    clients.current_dir(folder).arg(scripts.join("clients.py")).arg(args.port.to_string());
-    let expected: usize = process::output(&mut clients)?.trim().parse().context("clients.py prints a number")?;
+    let expected = clients()?;
     let dropped = tcpdump.stop()?;
     let log = nginx.stop()?;
 
@@ -112,10 +144,11 @@ fn nginx(args: &Args, folder: &Path) -> Result<()> {
     }
     let shipped = workspace::http_captures();
     fs::create_dir_all(&shipped)?;
-    fs::copy(&capture, shipped.join("nginx-tour.pcap"))?;
-    fs::write(shipped.join("nginx-tour.log"), log)?;
+    let shipped = shipped.join(format!("{name}.pcap"));
+    fs::copy(&capture, &shipped)?;
+    fs::write(shipped.with_extension("log"), log)?;
     let size = fs::metadata(&capture)?.len().div_ceil(1024);
-    println!("{}: {logged} exchanges, {size} KiB", workspace::short(&shipped.join("nginx-tour.pcap")));
+    println!("{}: {logged} exchanges, {size} KiB", workspace::short(&shipped));
     Ok(())
 }
 
@@ -170,6 +203,7 @@ fn write_site(site: &Path) -> Result<()> {
     fs::write(site.join("large.html"), paragraph.repeat(100 * 1024 / paragraph.len()))?;
     fs::write(site.join("style.css"), "p { margin: 1em auto; color: #333 }\n".repeat(20))?;
     fs::write(site.join("app.js"), "document.title = 'Shop';\n".repeat(200))?;
+    fs::write(site.join("browser.html"), include_str!("../captures/browser.html"))?;
     fs::write(site.join("logo.png"), [0x89, b'P', b'N', b'G', 0, 255, 10, 13].repeat(60))?;
     Ok(())
 }

@@ -24,8 +24,8 @@ pub(crate) enum Check {
     Security,
     /// The example consumers of deploy/kafka, and what docs/consumers.md shows, against podtap's own file
     Consumers,
-    /// The commands of a MongoDB driver against its own command monitoring
-    Mongodb,
+    /// The commands of MongoDB drivers against their own command monitoring
+    Mongodb(e2e_mongodb::Args),
 }
 
 /// Runs one check.
@@ -39,6 +39,6 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Outages(args) => e2e_outages::run(args),
         Check::Security => e2e_security::run(),
         Check::Consumers => e2e_consumers::run(),
-        Check::Mongodb => e2e_mongodb::run(),
+        Check::Mongodb(args) => e2e_mongodb::run(args),
     }
 }

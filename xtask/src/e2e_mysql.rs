@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::process::{self, Running, Signal};
 use crate::traffic::Tcpdump;
-use crate::{e2e_lossy as lossy, e2e_zeek, release, workspace};
+use crate::{e2e_lossy as lossy, e2e_mysql_drivers, e2e_zeek, release, workspace};
 
 /// How much.
 #[derive(clap::Args)]
@@ -70,6 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("mysql, {name}: {statements} statements and {} rows, as the server counted them", counted[ROWS]);
         println!("mysql, {name}, 1 packet in 100 lost: {}", lossy::check(&podtap, &capture, &events)?);
     }
+    println!("mysql, drivers: {}", e2e_mysql_drivers::check(&podtap, &folder, server.port, &server.socket)?);
     println!("mysql, captures of Zeek's: {}", e2e_zeek::check(&podtap)?);
     server.stop()
 }

@@ -25,10 +25,13 @@ struct Target {
     dictionary: Option<&'static str>,
 }
 
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 6] = [
     Target { name: "packet", max_len: 1 << 10, dictionary: Some("packet.dict") },
     Target { name: "packets", max_len: 2 << 10, dictionary: None },
     Target { name: "capture", max_len: 64 << 10, dictionary: Some("capture.dict") },
+    Target { name: "http", max_len: 8 << 10, dictionary: Some("http.dict") },
+    Target { name: "mysql", max_len: 8 << 10, dictionary: Some("mysql.dict") },
+    Target { name: "mongodb", max_len: 8 << 10, dictionary: Some("mongodb.dict") },
 ];
 
 /// What libFuzzer needs to know of a program: counters of edges with their places, and what is compared. Arithmetic is

@@ -3,6 +3,7 @@
 mod bench;
 mod captures;
 mod demo;
+mod drivers;
 mod e2e;
 mod e2e_consumers;
 mod e2e_kafka;
@@ -11,6 +12,7 @@ mod e2e_losses;
 mod e2e_lossy;
 mod e2e_mongodb;
 mod e2e_mysql;
+mod e2e_mysql_drivers;
 mod e2e_nginx;
 mod e2e_outages;
 mod e2e_security;

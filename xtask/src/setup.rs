@@ -16,9 +16,9 @@ pub(crate) struct Args {
     /// Also what a local Apache Kafka and a program for it need: a JDK and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
-    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python,
-    /// ip, ethtool, setcap; and
-    /// what builds the example decoders: clang, lld, npm
+    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python, ip,
+    /// ethtool, setcap; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
+    /// lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
 }
@@ -62,6 +62,9 @@ const E2E: &[Need] = &[
     Need { package: "clang", present: || has("clang") },
     Need { package: "lld", present: || has("wasm-ld") },
     Need { package: "nodejs", present: || has("node") },
+    Need { package: "default-jdk-headless", present: || has("javac") },
+    Need { package: "maven", present: || has("mvn") },
+    Need { package: "golang-go", present: || has("go") },
     Need { package: "npm", present: || has("npm") },
     Need { package: "python3-venv", present: || succeeds("python3", &["-c", "import venv, ensurepip"]) },
 ];

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
-const FUZZ_SECONDS: u64 = 20;
+const FUZZ_SECONDS: u64 = 10;
 
 /// How thorough.
 #[derive(clap::Args)]
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let uninstalled = || mongodb::packages().err().map(|error| format!("pip cannot install it: {error:#}"));
         match missing(&mongodb::PROGRAMS).or_else(&unprivileged).or_else(uninstalled) {
             Some(why) => tally.skip("e2e mongodb", &why),
-            None => tally.step("e2e mongodb", e2e_mongodb::run),
+            None => tally.step("e2e mongodb", || e2e_mongodb::run(&e2e_mongodb::Args { podtap: None })),
         }
         match examples::unavailable() {
             Some(why) => tally.skip("examples", &why),

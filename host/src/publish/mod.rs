@@ -17,7 +17,7 @@ mod text;
 
 pub use error::PublishError;
 pub use kafka::Kafka;
-pub(crate) use kafka::LIBRDKAFKA_QUEUE_BYTES;
+pub(crate) use kafka::{LIBRDKAFKA_QUEUE_BYTES, set_security, setting_error};
 pub use printable::Printable;
 pub(crate) use sink::Sink;
 pub use stream::EventStream;

@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::record::format_of_value;
 use super::{ReadError, Reading};
 use crate::config;
+use crate::publish::{self, PublishError};
 
 /// For how long to wait for a record before what was read is flushed.
 const POLL: Duration = Duration::from_millis(100);
@@ -53,6 +54,9 @@ pub enum TopicError {
     /// A setting that librdkafka refuses.
     #[error("kafka: {0}; check kafka.librdkafka_options")]
     Setting(String),
+    /// What proves who podtap is cannot be read.
+    #[error(transparent)]
+    Security(#[from] PublishError),
     /// No broker answers.
     #[error("kafka: no answer from {brokers} within {waited}{last}; check the address and the security settings")]
     Unreachable {
@@ -132,6 +136,7 @@ impl Topic<'_> {
             // librdkafka's own bound is 64 MiB for each partition.
             .set("queued.max.messages.kbytes", (16 << 10).to_string())
             .set_log_level(RDKafkaLogLevel::Info);
+        publish::set_security(&mut client, self.kafka)?;
         for (name, value) in &self.kafka.librdkafka_options.0 {
             client.set(name, value);
         }
@@ -140,15 +145,8 @@ impl Topic<'_> {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true");
-        BaseConsumer::from_config_and_context(&client, Log::default()).map_err(|error| {
-            TopicError::Setting(match error {
-                KafkaError::ClientConfig(_, what, name, value) => {
-                    let value = if config::LibrdkafkaOptions::is_secret(&name) { "***" } else { &value };
-                    format!("{name}: {value:?}: {}", what.trim())
-                }
-                other => other.to_string(),
-            })
-        })
+        BaseConsumer::from_config_and_context(&client, Log::default())
+            .map_err(|error| TopicError::Setting(publish::setting_error(&error)))
     }
 
     /// Assigns all partitions; returns the end of each that holds anything to read, where reading ends.

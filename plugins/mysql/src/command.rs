@@ -130,6 +130,8 @@ async fn resync(client: &mut Stream, session: &Shared, exchanges: &Exchanges<Ask
             session.phase = Phase::Command;
         }
         session.sequence = None;
+        // Another one may have been in what is missing.
+        session.last_prepared = None;
     }
     exchanges.resync_requests(client, find).await;
 }
@@ -308,7 +310,9 @@ fn prepare(exchange: &mut Exchange<Asked>, session: &mut Session, body: &[u8], t
     describe(exchange, &statement, b"PREPARE");
     text(exchange, session, &statement, body);
     statement.text.shrink_to_fit();
-    exchange.state.statement = Some(Rc::new(statement));
+    let statement = Rc::new(statement);
+    session.last_prepared = Some(Rc::clone(&statement));
+    exchange.state.statement = Some(statement);
 }
 
 fn prepared(exchange: &mut Exchange<Asked>, session: &Session, byte: u8, body: &[u8]) {

@@ -120,6 +120,8 @@ pub(crate) struct Session {
     pub(crate) answering: bool,
     /// What is known of end-of-file packets: from capabilities, or from those seen.
     pub(crate) deprecate_eof: Option<bool>,
+    /// The statement that the client has sent last to be prepared: the response need not be there yet.
+    pub(crate) last_prepared: Option<Rc<Statement>>,
     statements: VecDeque<(u32, Rc<Statement>)>,
     statement_bytes: usize,
 }
@@ -152,6 +154,7 @@ impl Session {
             waiting: None,
             answering: false,
             deprecate_eof: None,
+            last_prepared: None,
             statements: VecDeque::new(),
             statement_bytes: 0,
         }
@@ -205,6 +208,7 @@ impl Session {
     }
 
     pub(crate) fn forget_all(&mut self) {
+        self.last_prepared = None;
         self.statements.clear();
         self.statement_bytes = 0;
     }
@@ -212,7 +216,7 @@ impl Session {
     /// The statement that was prepared under an id.
     pub(crate) fn prepared(&self, id: u32) -> Option<&Rc<Statement>> {
         if id == LAST_PREPARED {
-            return self.statements.back().map(|(_, statement)| statement);
+            return self.last_prepared.as_ref();
         }
         self.statements.iter().rev().find(|(known, _)| *known == id).map(|(_, statement)| statement)
     }

@@ -206,6 +206,37 @@ fn prepared_statements_are_known_by_their_id() {
     }
 }
 
+/// MariaDB's drivers send an execution along with the statement, before its id is known.
+#[test]
+fn the_statement_prepared_last_is_known_before_the_server_has_answered() {
+    let last = command(0x17, [0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0]);
+    let conversation = logged_in(USUAL | DEPRECATE_EOF)
+        .client(command(0x16, "SELECT a FROM t"))
+        .server(prepared(1, 1, 0, true))
+        .client([command(0x16, "UPDATE u SET a = 1"), last.clone()].concat())
+        .server([prepared(2, 0, 0, true), ok(1)].concat())
+        .client(execute(1))
+        .server(packets(1, result(true, &["x"], 2)))
+        .client(&last)
+        .server(ok(1))
+        .client(command(0x1f, ""))
+        .server(ok(1))
+        .client(&last)
+        .server(packet(1, error_payload(1243, "HY000", "Unknown prepared statement handler")));
+    check_behind_login(
+        &conversation,
+        &[
+            "ok PREPARE t request 5..5",
+            "ok PREPARE u request 7..7",
+            "ok UPDATE u request 7..7",
+            "ok SELECT t request 9..9",
+            "ok UPDATE u request 11..11",
+            "ok RESET_CONNECTION ",
+            "error EXECUTE ",
+        ],
+    );
+}
+
 #[test]
 fn cursors_are_fetched() {
     let open = [vec![1], definition("a"), eof_payload(0x42)];

@@ -117,11 +117,13 @@ impl<T: Default + 'static> ExchangesById<T> {
     }
 
     /// The message that the client's stream has begun is request `id`. `fill` sets what is known of it. One that waits
-    /// under the same id is given up, and so is the oldest where [`MAX_WAITING_BY_ID`] wait.
+    /// under the same id is given up, unless the response that is being read is its own, and so is the oldest where
+    /// [`MAX_WAITING_BY_ID`] wait.
     pub fn request<R>(&self, id: u64, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
         let mut pairing = self.pairing.borrow_mut();
         let full = pairing.report.is_full(pairing.waiting.len(), MAX_WAITING_BY_ID).then_some(0);
-        if let Some(oldest) = pairing.position(id).or(full).and_then(|position| pairing.waiting.remove(position)) {
+        let same = pairing.position(id).filter(|_| pairing.answering != Some(id));
+        if let Some(oldest) = same.or(full).and_then(|position| pairing.waiting.remove(position)) {
             pairing.give_up(oldest, None, false);
         }
         let mut waiting = pairing.fresh(id);
@@ -302,7 +304,8 @@ impl<T: Default + 'static> Close for ExchangesById<T> {
     fn close(&self, reset: bool, server: &Inbox) {
         let mut pairing = self.pairing.borrow_mut();
         while let Some(waiting) = pairing.waiting.pop_front() {
-            let latest = (pairing.answering == Some(waiting.id)).then(|| server.span());
+            let answering = pairing.answering.take_if(|answering| *answering == waiting.id);
+            let latest = answering.map(|_| server.span());
             pairing.give_up(waiting, latest, reset);
         }
     }

@@ -201,8 +201,8 @@ pub(super) fn max_record_bytes(config: &config::Kafka) -> usize {
     config.librdkafka_options.0.get("message.max.bytes").and_then(|text| text.parse().ok()).unwrap_or(USUAL)
 }
 
-/// TLS and SASL.
-fn set_security(client: &mut ClientConfig, config: &config::Kafka) -> Result<(), PublishError> {
+/// TLS and SASL, of a producer or a consumer.
+pub(crate) fn set_security(client: &mut ClientConfig, config: &config::Kafka) -> Result<(), PublishError> {
     let protocol = match (config.tls, config.sasl_mechanism.is_some()) {
         (false, false) => return Ok(()),
         (true, false) => "ssl",
@@ -237,7 +237,7 @@ fn set_security(client: &mut ClientConfig, config: &config::Kafka) -> Result<(),
 pub(crate) const LIBRDKAFKA_QUEUE_BYTES: usize = 32 << 20;
 
 /// An error of a setting, without the value where that may be a secret.
-fn setting_error(error: &KafkaError) -> String {
+pub(crate) fn setting_error(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, _, name, _) if LibrdkafkaOptions::is_secret(name) => {
             format!("librdkafka refuses the value of {name}")

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 
 use self::client::Client;
-pub(crate) use self::client::LIBRDKAFKA_QUEUE_BYTES;
+pub(crate) use self::client::{LIBRDKAFKA_QUEUE_BYTES, set_security, setting_error};
 use self::reports::Reports;
 use self::sender::{Sender, Sent, Watch};
 use super::queue::{Filler, GivenUp, Taker};
