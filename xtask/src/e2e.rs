@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
+use crate::{e2e_deploy, e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Check {
@@ -16,6 +16,8 @@ pub(crate) enum Check {
     Kafka,
     /// The commands of a MongoDB driver against its own command monitoring
     Mongodb,
+    /// What is in deploy/: manifests, chart, unit, and the configurations in them
+    Deploy(e2e_deploy::Args),
 }
 
 /// Runs one check.
@@ -26,5 +28,6 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Mysql(args) => e2e_mysql::run(args),
         Check::Kafka => e2e_kafka::run(),
         Check::Mongodb => e2e_mongodb::run(),
+        Check::Deploy(args) => e2e_deploy::run(args),
     }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod captures;
 mod demo;
 mod e2e;
+mod e2e_deploy;
 mod e2e_kafka;
 mod e2e_losses;
 mod e2e_lossy;

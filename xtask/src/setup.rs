@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Also what a local Apache Kafka needs: Java and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
-    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python; and
+    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, zstd, Python; and
     /// what builds the example decoders: clang, lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
@@ -54,6 +54,7 @@ const E2E: &[Need] = &[
     Need { package: "procps", present: || has("kill") },
     Need { package: "curl", present: || has("curl") },
     Need { package: "python3", present: || has("python3") },
+    Need { package: "zstd", present: || has("zstd") },
     Need { package: "clang", present: || has("clang") },
     Need { package: "lld", present: || has("wasm-ld") },
     Need { package: "nodejs", present: || has("node") },

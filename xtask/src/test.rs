@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins, process, setup,
-    workspace,
+    e2e_deploy, e2e_kafka, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, examples, fuzz, kafka, mongodb, plugins,
+    process, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
+        tally.skip("e2e deploy", "--quick");
         tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
@@ -76,6 +77,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         match missing(&e2e_mysql::PROGRAMS).or_else(&unprivileged) {
             Some(why) => tally.skip("e2e mysql", &why),
             None => tally.step("e2e mysql", || e2e_mysql::run(&e2e_mysql::Args { statements: 20_000, podtap: None })),
+        }
+        match missing(&e2e_deploy::PROGRAMS) {
+            Some(why) => tally.skip("e2e deploy", &why),
+            None => tally.step("e2e deploy", || e2e_deploy::run(&e2e_deploy::Args::default())),
         }
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {
