@@ -142,7 +142,10 @@ def environment(container):
         if "valueFrom" in variable:
             value = re.sub(r"[^a-zA-Z0-9]+", "-", variable["valueFrom"]["fieldRef"]["fieldPath"])
         else:
-            value = re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], variable["value"])
+            value = variable["value"]
+            for known, text in variables.items():
+                value = value.replace(f"$({known})", text)
+            require("$(" not in value, f"{variable['name']}: {value}: of what is not known before")
         variables[variable["name"]] = value
     return variables
 

