@@ -127,15 +127,19 @@ fn deploy(path: &str) -> PathBuf {
 fn container(tools: &Tools) -> Result<()> {
     let file = deploy("Containerfile");
     let text = fs::read_to_string(&file)?;
-    let copied = |folder: &str| text.lines().any(|line| line == format!("COPY {folder} {folder}"));
+    let copied: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY ")?.split_once(' '))
+        .filter_map(|(from, to)| (from == to).then_some(from))
+        .collect();
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root()).args(["metadata", "--no-deps", "--format-version=1"]);
     let metadata: Value = serde_json::from_str(&process::output(&mut cargo)?)?;
     for package in metadata["packages"].as_array().context("`cargo metadata` lists no packages")? {
         let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
         let member = manifest.strip_prefix(workspace::root())?;
-        let folder = member.iter().next().unwrap_or_default().to_string_lossy();
-        ensure!(copied(&folder), "deploy/Containerfile does not copy {folder}, where {} is", member.display());
+        let is_copied = copied.iter().any(|folder| member.starts_with(folder));
+        ensure!(is_copied, "deploy/Containerfile does not copy {}", member.display());
     }
     if tools.have("Containerfile", &[HADOLINT]) {
         findings(tools.command("hadolint").arg("--no-color").arg(&file))?;
