@@ -6,6 +6,7 @@ mod demo;
 mod drivers;
 mod e2e;
 mod e2e_consumers;
+mod e2e_deploy;
 mod e2e_kafka;
 mod e2e_live;
 mod e2e_losses;

@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) kafka: bool,
     /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python, ip,
-    /// ethtool, setcap; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
+    /// ethtool, setcap, zstd; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
     /// lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
@@ -59,6 +59,7 @@ const E2E: &[Need] = &[
     Need { package: "openssl", present: || has("openssl") },
     Need { package: "curl", present: || has("curl") },
     Need { package: "python3", present: || has("python3") },
+    Need { package: "zstd", present: || has("zstd") },
     Need { package: "clang", present: || has("clang") },
     Need { package: "lld", present: || has("wasm-ld") },
     Need { package: "nodejs", present: || has("node") },
