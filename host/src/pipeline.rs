@@ -147,14 +147,15 @@ pub fn replay_until(stop: &Stop, request: Replay<'_>, outputs: &mut Outputs) -> 
     replay_loaded(&decoders, stop, request, outputs)
 }
 
-/// Do packets of any of these come as they are captured? Taken for granted where it is no plain file.
+/// Do packets of any of these come as they are captured? Taken for granted where it is something else than a plain file.
 pub fn is_live(files: &[PathBuf]) -> bool {
     let is_file = |path: &PathBuf| {
         if path == Path::new("-") {
             let stat = rustix::fs::fstat(std::io::stdin());
             return stat.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
         }
-        path.metadata().is_ok_and(|metadata| metadata.is_file())
+        // One that is not there will be an error of its own.
+        path.metadata().map_or(true, |metadata| metadata.is_file())
     };
     !files.iter().all(is_file)
 }

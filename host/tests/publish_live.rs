@@ -219,6 +219,27 @@ fn what_is_refused_for_a_reason_that_may_pass_is_sent_again() {
 }
 
 #[test]
+fn a_topic_that_is_not_there_is_waited_for() {
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    for spooled in [false, true] {
+        cluster.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+        let mut run = run(&cluster);
+        run.kafka.librdkafka_options.0.insert("topic.metadata.propagation.max.ms".to_owned(), "100".to_owned());
+        let mut kafka = if spooled { run.spooled(folder.path()).open() } else { run.open() }.unwrap();
+        let from = if spooled { 400 } else { 0 };
+        publish(&mut kafka, from..from + 200);
+        // Long enough to be known not to be there, and for another try.
+        std::thread::sleep(Duration::from_secs(8));
+        publish(&mut kafka, from + 200..from + 400);
+        cluster.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+        let delivery = kafka.finish().unwrap();
+        assert_eq!((delivery.delivered, delivery.failed_total()), (400, 0), "{delivery:?}");
+    }
+    assert_eq!(consume(&cluster).0, (0..800).collect());
+    assert_eq!(segments(folder.path()), 0);
+}
+
+#[test]
 fn while_a_topic_refuses_records_the_spool_takes_what_comes() {
     let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
     let run = run(&cluster).spooled(folder.path());

@@ -9,6 +9,7 @@ import argparse
 import json
 import pathlib
 import struct
+import time
 import uuid
 
 import msgpack
@@ -37,10 +38,12 @@ def topic():
     })
     consumer.subscribe([args.topic])
     partitions = len(consumer.list_topics(args.topic, timeout=30).topics[args.topic].partitions)
-    ids, records, ended = set(), 0, set()
+    ids, records, ended, last = set(), 0, set(), time.monotonic()
     while len(ended) < partitions:
-        messages = consumer.consume(10_000, 30 if not records else 5)
-        require(messages, f"{args.topic}: nothing within 30 s, {records} records so far")
+        messages = consumer.consume(10_000, 0.5)
+        if messages:
+            last = time.monotonic()
+        require(time.monotonic() - last < 30, f"{args.topic}: nothing within 30 s, {records} records so far")
         for message in messages:
             if message.error():
                 require(message.error().code() == KafkaError._PARTITION_EOF, f"{args.topic}: {message.error()}")

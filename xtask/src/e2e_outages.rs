@@ -53,8 +53,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    let mut check =
-        Checks { podtap, python, folder, broker: kafka::Victim::start()?, loops: Loops::read()?, topic: String::new() };
+    // So that one that was killed may soon come back under its number.
+    let properties = "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n".to_owned();
+    let broker = kafka::Victim::start(&kafka::Extra { properties, ..kafka::Extra::default() })?;
+    let mut check = Checks { podtap, python, folder, broker, loops: Loops::read()?, topic: String::new() };
     check.outages(args.outages)?;
     check.small_spool()?;
     check.full_disk()?;

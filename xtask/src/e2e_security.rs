@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
     fs::write(folder.join("password"), format!("{PASSWORD}\n"))?;
 
     let port = process::free_port()?;
-    let _broker = kafka::Victim::start_with(&kafka::Extra {
+    let _broker = kafka::Victim::start(&kafka::Extra {
         listener: format!(",SECURE://127.0.0.1:{port}"),
         properties: properties(&folder),
         format: ["SCRAM-SHA-256", "SCRAM-SHA-512"]

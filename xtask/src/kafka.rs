@@ -178,17 +178,12 @@ fn start(port: u16) -> Result<Broker> {
 pub(crate) struct Victim(Broker);
 
 impl Victim {
-    /// Starts one, without data.
-    pub(crate) fn start() -> Result<Self> {
-        Self::start_with(&Extra::default())
-    }
-
-    /// The same with more to it.
-    pub(crate) fn start_with(extra: &Extra) -> Result<Self> {
+    /// Starts one, without data, on a port that nobody else takes while it is away.
+    pub(crate) fn start(extra: &Extra) -> Result<Self> {
         if let Some(broker) = running() {
             bail!("Apache Kafka runs already, at {}: stop it with `cargo xtask kafka down`", broker.address);
         }
-        up(None, extra).map(Self)
+        up(Some(process::free_port()?), extra).map(Self)
     }
 
     /// `HOST:PORT`, the same all the time.

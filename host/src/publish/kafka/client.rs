@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 
-use super::reports::{Reports, reason};
+use super::reports::{Reports, is_about_the_record, reason};
 use crate::config::{self, HumanDuration, LibrdkafkaOptions, RecordTimestamp};
 use crate::event::Format;
 use crate::publish::record::Record;
@@ -27,6 +27,8 @@ pub(super) struct Client {
     pub(super) brokers: String,
     pub(super) topic: String,
     timestamp: RecordTimestamp,
+    /// Whether records are kept that are refused for a reason that may pass.
+    gives_back: bool,
     headers: Vec<Ready>,
 }
 
@@ -44,6 +46,8 @@ pub(super) enum Answer {
     Taken,
     /// Not now.
     NoRoom,
+    /// Not for a while, for this reason: there is no such topic, say.
+    NotNow(String),
     /// Never, for this reason.
     Refused(String),
     /// The producer is of no use any more.
@@ -60,6 +64,7 @@ impl Client {
             brokers: config.brokers.join(","),
             topic: config.topic.clone(),
             timestamp: config.timestamp,
+            gives_back: reports.gives_back(),
             headers: Vec::new(),
         })
     }
@@ -94,8 +99,19 @@ impl Client {
                 let (code, message) = self.producer.client().fatal_error().unwrap_or((code, code.to_string()));
                 Answer::Fatal(format!("{message} ({})", reason(code)))
             }
+            // The topic is known not to be usable.
+            code if self.gives_back && !is_about_the_record(code) => Answer::NotNow(code.to_string()),
             // This record cannot be sent (it is too large, say); the next one may.
             code => Answer::Refused(reason(code)),
+        }
+    }
+
+    /// Asks for the topic, whose state librdkafka otherwise takes for known for minutes.
+    pub(super) fn ask_for_topic(&self) {
+        /// The sender waits for it.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        if let Err(error) = self.producer.client().fetch_metadata(Some(&self.topic), PATIENCE) {
+            tracing::debug!(%error, topic = self.topic, "kafka: no answer about the topic");
         }
     }
 

@@ -70,6 +70,7 @@ impl Kafka {
             sent: 0,
             refused: BTreeMap::new(),
             room_at: 0,
+            paused_until: None,
             watch: Watch::new(is_live.then_some(config.connect_timeout.0)),
         };
         let taker = Taker(queue.clone());

@@ -66,6 +66,16 @@ impl Reports {
         self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Are records given back that were refused for a reason that may pass?
+    pub(super) fn gives_back(&self) -> bool {
+        self.0.gives_back
+    }
+
+    /// Why records have to wait.
+    pub(super) fn note_error(&self, error: String) {
+        self.lock().last_error = error;
+    }
+
     /// From now on, nothing is given back.
     pub(super) fn end(&self) {
         self.lock().ends = true;
@@ -202,7 +212,7 @@ fn bytes(message: &BorrowedMessage<'_>) -> Vec<u8> {
 }
 
 /// Is an error the fault of the record, so that another try would end as this one did? Errs towards no.
-fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::MessageSizeTooLarge

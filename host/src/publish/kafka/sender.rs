@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{Answer, Client};
-use super::reports::Reports;
+use super::reports::{RETRY, Reports};
 use crate::config::HumanDuration;
 use crate::publish::queue::{Chunk, Queue};
 use crate::publish::record::{self, First};
@@ -56,6 +56,8 @@ pub(super) struct Sender {
     pub(super) refused: BTreeMap<String, u64>,
     /// Once so many are settled, librdkafka is asked again whether it has room.
     pub(super) room_at: u64,
+    /// Nothing is sent before: the topic cannot be used just now.
+    pub(super) paused_until: Option<Instant>,
     pub(super) watch: Watch,
 }
 
@@ -86,6 +88,8 @@ struct Passed {
     refused: Vec<String>,
     /// librdkafka has no room for the next one.
     is_full: bool,
+    /// Why the next one, and all others, have to wait.
+    not_now: Option<String>,
     fatal: Option<String>,
 }
 
@@ -143,10 +147,19 @@ impl Sender {
     /// Sends some of what is next. True: there may be more to do at once.
     fn send(&mut self) -> Result<bool, PublishError> {
         let is_full = self.reports.lock().settled < self.room_at;
+        let is_paused = self.paused_until.is_some_and(|moment| Instant::now() < moment);
         let has_given_back = self.reports.has_given_back();
-        if is_full || has_given_back {
+        if is_full || is_paused || has_given_back {
             self.leave_to_spool();
-            return if is_full { Ok(false) } else { self.send_again() };
+        }
+        if is_full || is_paused {
+            return Ok(false);
+        }
+        if self.paused_until.take().is_some() {
+            self.client.ask_for_topic();
+        }
+        if has_given_back {
+            return self.send_again();
         }
         if self.waiting.as_ref().is_none_or(|waiting| waiting.segment == 0)
             && let Some(spool) = &mut self.spool
@@ -207,6 +220,10 @@ impl Sender {
         if passed.is_full {
             // Room for a good part of the queue, so that waiter and sender do not take turns at every record.
             self.room_at = self.reports.wake_after(self.in_flight() / 8);
+        }
+        if let Some(why) = passed.not_now {
+            self.reports.note_error(why);
+            self.paused_until = Some(Instant::now() + RETRY);
         }
         if let Some(fatal) = passed.fatal {
             if self.traffic == Traffic::Recorded {
@@ -313,7 +330,7 @@ impl Waiting {
 
 impl Passed {
     fn is_interrupted(&self) -> bool {
-        self.is_full || self.fatal.is_some()
+        self.is_full || self.not_now.is_some() || self.fatal.is_some()
     }
 }
 
@@ -326,6 +343,10 @@ fn pass(client: &mut Client, bytes: &[u8], segment: usize) -> Passed {
             Answer::Refused(reason) => passed.refused.push(reason),
             Answer::NoRoom => {
                 passed.is_full = true;
+                break;
+            }
+            Answer::NotNow(why) => {
+                passed.not_now = Some(why);
                 break;
             }
             Answer::Fatal(message) => {
