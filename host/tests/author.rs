@@ -308,7 +308,7 @@ fn the_example_in_rust_is_short_and_stands_every_check() {
     let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
     let lines = source.lines().filter(is_code).count();
     assert!(lines <= 150, "{lines} lines of code");
-    let component = template().with_file_name("redis.wasm");
+    let component = support::plugins("example-plugins").join("redis.wasm");
     let captures = example.join("tests/captures");
     let run = run(&[&"plugin", &"test", &component, &"--captures", &captures, &"--contract"]);
     assert_eq!(run.code, Some(0), "{}\n{}", run.stdout, run.stderr);

@@ -1,6 +1,6 @@
 //! `cargo xtask plugins`: compiles every crate in plugins/ to WebAssembly, makes a component of it and puts it where
 //! podtap looks first: `plugins/` beside its executable. The decoders that tests need (host/tests/guests/,
-//! sdk/template/, sdk/examples/) go to `test-plugins/` beside it, where podtap does not look by itself.
+//! sdk/template/, sdk/examples/) go to `test-plugins/` and `example-plugins/` beside it, where podtap does not look by itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,11 +58,13 @@ struct Package {
 /// The folder that a package's component goes to; none for what is no guest.
 fn folder(manifest: &Path) -> Option<&'static str> {
     let manifest = manifest.strip_prefix(workspace::root()).ok()?;
-    let for_tests = ["host/tests/guests", "sdk/examples", "sdk/template"].map(|sources| (sources, "test-plugins"));
-    [("plugins", "plugins")]
-        .into_iter()
-        .chain(for_tests)
-        .find_map(|(sources, folder)| manifest.starts_with(sources).then_some(folder))
+    const FOLDERS: [(&str, &str); 4] = [
+        ("plugins", "plugins"),
+        ("host/tests/guests", "test-plugins"),
+        ("sdk/template", "test-plugins"),
+        ("sdk/examples", "example-plugins"),
+    ];
+    FOLDERS.into_iter().find_map(|(sources, folder)| manifest.starts_with(sources).then_some(folder))
 }
 
 /// The workspace's guests.
