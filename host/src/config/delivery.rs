@@ -17,7 +17,7 @@ pub struct Delivery {
     /// What happens when an output does not keep up and its queue is full. `recorded`: reading waits, as nothing is lost by
     /// that, and after `kafka.timeout` podtap gives up. `live`: reading never waits; the oldest events of the queue are
     /// dropped and counted, and podtap goes on whatever Kafka does. `auto`: `recorded` where all input is files, `live`
-    /// where it is a pipe. Set `recorded` for a pipe that can wait, such as one from `zcat`.
+    /// where it is a pipe or an interface. Set `recorded` for a pipe that can wait, such as one from `zcat`.
     pub traffic: TrafficChoice,
     /// How long podtap may take to end after SIGTERM or SIGINT: what was read is published within this time. A second
     /// signal ends it at once.
