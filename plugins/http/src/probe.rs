@@ -2,7 +2,7 @@
 
 use podtap_sdk::Verdict;
 
-use crate::head::{METHODS, is_registered, request_line, simple_request, status_line};
+use crate::head::{is_registered, is_token, request_line, simple_request, status_line};
 
 /// From so many bytes of a first line on, a known method and an absolute path are enough for [`request`].
 const LONG_FIRST_LINE: usize = 512;
@@ -12,13 +12,11 @@ pub(crate) fn request(head: &[u8]) -> Verdict {
     let head = trim_empty_lines(head);
     let Some(line_end) = memchr::memchr(b'\n', head) else {
         let method_end = head.iter().position(|&byte| byte == b' ').unwrap_or(head.len());
-        let method = &head[..method_end];
-        return if head.is_empty() || (method_end == head.len() && METHODS.iter().any(|known| known.starts_with(method)))
-        {
-            Verdict::NeedMore
-        } else if !is_registered(method) {
+        let (method, rest) = head.split_at(method_end);
+        // Whatever the line may yet become is waited for, or the verdict would depend on where segments are cut.
+        return if !method.iter().copied().all(is_token) || (method.is_empty() && !rest.is_empty()) {
             Verdict::No
-        } else if head.len() >= LONG_FIRST_LINE && head[method_end + 1..].starts_with(b"/") {
+        } else if head.len() >= LONG_FIRST_LINE && is_registered(method) && rest.starts_with(b" /") {
             Verdict::Yes
         } else {
             Verdict::NeedMore
@@ -84,6 +82,11 @@ mod tests {
             (b"\r\nM-SEARCH * HTTP/1.1\r\n", Verdict::Yes),
             (b"GET /old\r\n", Verdict::Yes),
             (b"GE", Verdict::NeedMore),
+            (b"BREW", Verdict::NeedMore),
+            (b"BREW /pot HTTP/1.1", Verdict::NeedMore),
+            (b"BREW /pot HTTP/1.1\r\n", Verdict::Yes),
+            (b" GET / ", Verdict::No),
+            (b"a:b", Verdict::No),
             (b"GET /a", Verdict::NeedMore),
             (b"", Verdict::NeedMore),
             (b"GET key\r\n", Verdict::No),

@@ -274,7 +274,12 @@ fn credentials_are_in_no_attribute() {
 fn a_probe_that_says_yes_says_so_of_every_longer_start() {
     let instance = Instance::<Http>::new("{}").expect("no configuration is fine");
     let request = get("User-Agent: t\r\n");
-    for (from_server, head) in [(false, request.as_bytes()), (true, OK.as_bytes()), (false, b"GET /old\r\n")] {
+    for (from_server, head) in [
+        (false, request.as_bytes()),
+        (true, OK.as_bytes()),
+        (false, b"GET /old\r\n"),
+        (false, b"BREW /pot HTTP/1.1\r\n"),
+    ] {
         let verdicts: Vec<_> = (0..=head.len()).map(|length| instance.probe(from_server, &head[..length])).collect();
         let first = verdicts.iter().position(|verdict| *verdict == Verdict::Yes).expect("it is HTTP");
         assert!(verdicts[..first].iter().all(|verdict| *verdict == Verdict::NeedMore));
