@@ -268,10 +268,10 @@ impl<D: Decoder> Instance<D> {
             DATA | GAP | END if tracked.handed_over => return,
             DATA => side.inbox.borrow_mut().data(data, bytes.start, bytes.end, position, time),
             GAP => side.inbox.borrow_mut().gap(length.into(), position, time),
-            END => side.inbox.borrow_mut().ended(time),
+            END => side.inbox.borrow_mut().ended(Some(position), time),
             CLOSED => {
                 for side in [&mut tracked.client, &mut tracked.server] {
-                    side.inbox.borrow_mut().ended(time);
+                    side.inbox.borrow_mut().ended(None, time);
                     side.run();
                 }
                 if let Some(close) = &tracked.close {

@@ -141,7 +141,7 @@ impl Stream {
                 }
                 if over {
                     let time_ns = self.inbox.borrow().time_ns();
-                    inner.borrow_mut().ended(time_ns);
+                    inner.borrow_mut().ended(None, time_ns);
                 }
                 let length = inner.borrow().unread() as u64;
                 let done = read.as_mut().poll(context).is_ready();

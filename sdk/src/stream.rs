@@ -158,8 +158,14 @@ impl Inbox {
         self.time_ns = time_ns;
     }
 
-    pub(crate) fn ended(&mut self, time_ns: u64) {
+    /// The side sends no more. Only in the entry `end` is it said at which position.
+    pub(crate) fn ended(&mut self, position: Option<u64>, time_ns: u64) {
         if self.interrupt != Some(Interrupt::End) {
+            if self.interrupt.is_none()
+                && let Some(position) = position
+            {
+                self.advance_to(position);
+            }
             self.interrupt = Some(Interrupt::End);
             self.time_ns = time_ns;
         }

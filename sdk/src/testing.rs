@@ -223,6 +223,16 @@ impl Conversation {
         // By side: the next position, and that up to which bytes are to be left out.
         let (mut next, mut skip) = ([0_u64; 2], [0_u64; 2]);
         for step in &self.steps {
+            if step.kind == CLOSED {
+                // As podtap tells of it: how far each side came, then that it is over.
+                for (side, position) in [0, FROM_SERVER].into_iter().zip(next) {
+                    batch.connections.push(0);
+                    batch.kinds.push(END | side);
+                    batch.times.push(step.ms * 1_000_000);
+                    batch.positions.push(position);
+                    batch.lengths.push(0);
+                }
+            }
             let side = usize::from(step.side != 0);
             let mut rest = step.bytes.as_slice();
             given += rest.len() as u64;

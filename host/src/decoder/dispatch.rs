@@ -338,6 +338,12 @@ impl Sink for Dispatcher<'_> {
         {
             tracked.note_end(connection, closed);
         }
+        // What was left out at a decoder's demand is known to it only by where the side ends.
+        for (side, facts) in [(Side::A, &closed.facts.a), (Side::B, &closed.facts.b)] {
+            if !facts.fin && self.table.get(id).is_some_and(|tracked| matches!(tracked.state, State::Decoding { .. })) {
+                self.side_over(id, side, closed.time_ns, facts.position);
+            }
+        }
         let how = match closed.reason {
             CloseReason::Finished => 0,
             CloseReason::Reset(_) | CloseReason::Refused => 1,

@@ -42,6 +42,9 @@ pub struct Facts {
 pub struct SideFacts {
     /// TCP segments of any kind.
     pub packets: u32,
+    /// Where its stream came to: behind the last byte that was handed on, skipped, declared lost or, once the connection
+    /// was ignored, seen.
+    pub position: u64,
     /// Payload on the wire, snaplen or not, each byte as often as it was sent. Not in it: probes, the text of a RST, and
     /// what is outside the window or behind the FIN.
     pub payload_bytes: u64,

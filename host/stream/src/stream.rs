@@ -250,6 +250,7 @@ impl Stream {
     pub(crate) fn facts(&self, tally: &Tally) -> SideFacts {
         SideFacts {
             packets: self.packets,
+            position: self.told_position(),
             payload_bytes: self.told_position() - tally.unseen_bytes + tally.retransmitted_bytes,
             retransmitted_segments: tally.retransmitted_segments,
             retransmitted_bytes: tally.retransmitted_bytes,

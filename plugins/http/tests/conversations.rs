@@ -161,6 +161,17 @@ fn what_is_open_at_the_end_is_told() {
 }
 
 #[test]
+fn a_body_that_was_left_out_is_as_long_as_it_came() {
+    let cut_off = Conversation::new()
+        .client("GET / HTTP/1.1\r\n\r\n")
+        .server(["HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", &"x".repeat(50_000)].concat());
+    let expected = ["aborted GET / request 1..1 (18 bytes) response 2..2 (50043 bytes)"];
+    check(&cut_off.clone().reset(), &expected);
+    check(&cut_off.clone().close(), &expected);
+    check(&cut_off.server_end().close(), &expected);
+}
+
+#[test]
 fn a_response_without_its_request_is_unmatched() {
     let conversation = Conversation::midstream()
         .server("lf of a body\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

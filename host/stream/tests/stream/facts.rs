@@ -58,8 +58,8 @@ fn a_whole_connection() {
         ignored: false,
         syn_to_syn_ack_ns: Some(1_000),
         syn_ack_to_ack_ns: Some(1_000),
-        a: SideFacts { packets: 4, payload_bytes: 8, ..side },
-        b: SideFacts { packets: 4, payload_bytes: 6, ..side },
+        a: SideFacts { packets: 4, position: 8, payload_bytes: 8, ..side },
+        b: SideFacts { packets: 4, position: 6, payload_bytes: 6, ..side },
     };
     assert_eq!(closed.facts, expected);
     assert_eq!(connection.start_ns, SECOND + 1_000);
@@ -226,8 +226,8 @@ fn in_midstream_no_handshake_is_told() {
     let expected = Facts {
         last_ns: SECOND + 3_000,
         established: true,
-        a: SideFacts { packets: 2, payload_bytes: 2, ..SideFacts::default() },
-        b: SideFacts { packets: 1, payload_bytes: 3, ..SideFacts::default() },
+        a: SideFacts { packets: 2, position: 2, payload_bytes: 2, ..SideFacts::default() },
+        b: SideFacts { packets: 1, position: 3, payload_bytes: 3, ..SideFacts::default() },
         ..Facts::default()
     };
     assert_eq!(closed.facts, expected);
@@ -252,7 +252,7 @@ fn both_may_open_at_once() {
         b(0).data("y").ack(1),
     ]);
     assert_eq!((connection.opened_by, connection.a.port), (OpenedBy::Handshake, 40_000));
-    let side = SideFacts { packets: 3, payload_bytes: 1, syn: true, ..SideFacts::default() };
+    let side = SideFacts { packets: 3, position: 1, payload_bytes: 1, syn: true, ..SideFacts::default() };
     assert_eq!((closed.facts.a, closed.facts.b), (side, side));
     assert_eq!(closed.facts.syn_to_syn_ack_ns, Some(3_000));
 }
@@ -314,6 +314,7 @@ fn an_ignored_connection_keeps_what_costs_nothing() {
     assert_eq!((closed.reason, closed.facts.ignored), (CloseReason::Reset(Side::B), true));
     let expected = SideFacts {
         packets: 9,
+        position: 14,
         payload_bytes: 12,
         retransmitted_segments: 2, // what fills a hole, too
         retransmitted_bytes: 4,

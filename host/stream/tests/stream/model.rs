@@ -364,6 +364,7 @@ fn told(steps: &[Step]) -> Result<(), TestCaseError> {
         let syn = 1;
         let expected = SideFacts {
             packets: direction.facts.packets + syn,
+            position: direction.position,
             gaps: found.gaps, // the model joins neighbours
             syn: true,
             fin: direction.fin.is_some(),
