@@ -379,6 +379,7 @@ impl<'r, 'o> Worker<'r, 'o> {
                 redaction: Redaction::new(&config.redaction.query_keys),
                 outputs,
                 local: Vec::new(),
+                summary: String::new(),
                 failed: None,
             },
             watch: watch.as_ref(),
@@ -637,6 +638,8 @@ struct Publisher<'o> {
     outputs: &'o mut Outputs,
     /// Addresses of this host; none where the capture is from elsewhere.
     local: Vec<IpAddr>,
+    /// Room for the summary of an exchange.
+    summary: String,
     /// Why nothing can be published any more.
     failed: Option<PublishError>,
 }
@@ -646,18 +649,6 @@ impl Publisher<'_> {
         if self.failed.is_none() {
             self.failed = self.outputs.flush().err();
         }
-    }
-
-    /// On whose side this host is; of a connection within it, on the server's.
-    fn vantage(&self, client: IpAddr, server: IpAddr) -> Option<Vantage> {
-        if self.local.is_empty() {
-            return None;
-        }
-        Some(match (self.local.contains(&server), self.local.contains(&client)) {
-            (true, _) => Vantage::Server,
-            (false, true) => Vantage::Client,
-            (false, false) => Vantage::Between,
-        })
     }
 
     fn take(&mut self, tracked: &mut Tracked, descriptor: &Descriptor, row: Row<'_>) {
@@ -672,8 +663,13 @@ impl Publisher<'_> {
         let offset = |moment: u64| (moment != 0).then(|| moment.saturating_sub(time));
 
         let [operation, target, summary] = texts.map(|text| (!text.is_empty()).then_some(text));
+        let (operation, target) = (operation.as_deref().map(Cow::Borrowed), target.as_deref().map(Cow::Borrowed));
         let summary = summary.or_else(|| match (&operation, &target) {
-            (Some(operation), Some(target)) => Some([operation, " ", target].concat().into()),
+            (Some(operation), Some(target)) => {
+                self.summary.clear();
+                self.summary.extend([&**operation, " ", target]);
+                Some(Cow::Borrowed(self.summary.as_str()))
+            }
             (one, other) => one.as_ref().or(other.as_ref()).cloned(),
         });
         for (&id, (_, value)) in attribute_ids.iter().zip(&mut attributes) {
@@ -689,8 +685,9 @@ impl Publisher<'_> {
         let number = tracked.number_exchange();
         let (client, server, midstream) = (tracked.client(), tracked.server(), tracked.midstream);
         let identity = tracked.identity(self.agent);
+        let id = identity.exchange_id(number);
         let exchange = Exchange {
-            id: identity.exchange_id(number),
+            id: Cow::Borrowed(id.as_str()),
             time: Timestamp(time),
             duration: if request_seen { offset(response_end) } else { None },
             timing: Timing {
@@ -706,7 +703,7 @@ impl Publisher<'_> {
             outcome,
             client: Peer { address: client.address, port: client.port, bytes: request_seen.then_some(request_bytes) },
             server: Peer { address: server.address, port: server.port, bytes: response_seen.then_some(response_bytes) },
-            vantage: self.vantage(client.address, server.address),
+            vantage: vantage(&self.local, client.address, server.address),
             connection: event::Connection { id: Cow::Borrowed(&identity.id), exchange: number, midstream },
             loss: (lost_bytes > 0 || truncated)
                 .then_some(Loss { gap_bytes: (lost_bytes > 0).then_some(lost_bytes), truncated }),
@@ -748,7 +745,7 @@ impl Publisher<'_> {
         let identity = ConnectionIdentity::new(self.agent, connection.a, connection.b, connection.start_ns);
         let event = ConnectionEvent {
             kind: event::Kind::Connection,
-            id: identity.event_id(),
+            id: Cow::Borrowed(identity.event_id()),
             time: Timestamp(connection.start_ns),
             duration: facts.last_ns - connection.start_ns,
             opened,
@@ -765,4 +762,16 @@ impl Publisher<'_> {
         };
         self.failed = self.outputs.publish(Event::Connection(&event)).err();
     }
+}
+
+/// On whose side a host with these addresses is; of a connection within it, on the server's.
+fn vantage(local: &[IpAddr], client: IpAddr, server: IpAddr) -> Option<Vantage> {
+    if local.is_empty() {
+        return None;
+    }
+    Some(match (local.contains(&server), local.contains(&client)) {
+        (true, _) => Vantage::Server,
+        (false, true) => Vantage::Client,
+        (false, false) => Vantage::Between,
+    })
 }

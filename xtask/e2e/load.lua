@@ -5,7 +5,9 @@
 -- stops itself at the last of them: wrk sends the next request only after its event loop's next turn, which does not
 -- come. The number of answers is a multiple of the pipelining depth, so nothing is left unanswered either.
 --
--- wrk -t THREADS -c THREADS -s load.lua URL -- ANSWERS-PER-THREAD DEPTH RUN [close]
+-- wrk -t THREADS -c THREADS -s load.lua URL -- ANSWERS-PER-THREAD DEPTH RUN [close|pages]
+--
+-- close: a connection for every request. pages: nothing but the files.
 
 local threads = 0
 
@@ -20,6 +22,7 @@ function init(args)
     if args[4] == "close" then
         headers["Connection"] = "close"
     end
+    pages = args[4] == "pages"
     number, answered = id * 7, 0
 end
 
@@ -33,7 +36,7 @@ end
 
 local function one()
     number = number + 1
-    local kind = number % 20
+    local kind = pages and 6 or number % 20
     local place = run .. "/" .. id .. "/" .. number
     if kind < 6 then
         return wrk.format("GET", "/items/" .. place .. "?page=" .. number % 9 .. "&sort=price", headers)

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: podtap's CPU time against a bare libpcap loop over the same file and against tshark, and what of
-//! it is the stream engine's.
+//! `cargo xtask bench`: podtap's CPU time against a bare libpcap loop over the same file and against tshark, workload by
+//! workload, and what of it is the sandbox's and the stream engine's.
 //!
 //! CPU time (user and system) rather than elapsed time, for that is what an agent takes from the machine it watches.
 //! The programs take turns, and the median of their runs counts: what else the machine does meets all alike.
@@ -10,14 +10,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::{e2e_nginx, process, release, workspace};
+use crate::bench_workloads::{self, Workload};
+use crate::{process, release, workspace};
 
 /// How large, how often, and whether to keep the result.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Exchanges in the capture, at least
+    /// Exchanges in each capture of small ones, at least
     #[arg(long, default_value_t = 50_000)]
     exchanges: usize,
     /// Runs of each program
@@ -50,51 +51,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let podtap = release::build()?.display().to_string();
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root());
-    cargo.args(["build", "--release", "--package", "podtap", "--package", "podtap-stream"]);
+    cargo.args(["build", "--release", "--package", "podtap", "--package", "podtap-stream", "--package"]);
+    cargo.args(["podtap-decoder-cost", "--bins"]);
     process::run(cargo.args(["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"]))?;
-    let traffic = e2e_nginx::make(&e2e_nginx::Args { exchanges: args.exchanges, reuse: true })?;
-    let file = traffic.capture.display().to_string();
-    let small = workspace::http_captures().join("nginx-tour.pcap").display().to_string();
+    let (workloads, missing) = bench_workloads::all(args.exchanges)?;
 
-    let looping = workspace::target().join("release/examples/pcap_loop").display().to_string();
-    let to_null = |format| ["replay", &file, "--output", format, "--output-file", "/dev/null"];
-    let mut contenders = vec![
-        Contender::new("bare libpcap loop", &looping, &[&file]),
-        Contender::new("podtap, MessagePack", &podtap, &to_null("msgpack")),
-        Contender::new("podtap, JSON", &podtap, &to_null("json")),
-        Contender::new("podtap, start-up only", &podtap, &["replay", &small, "--output-file", "/dev/null"]),
-        Contender {
-            without_cache: true,
-            ..Contender::new("podtap, first start-up only", &podtap, &["replay", &small, "--output-file", "/dev/null"])
-        },
-    ];
-    if process::find("tshark").is_some() {
-        let fields = "frame.time_epoch ip.src tcp.stream http.request.method http.request.uri http.response.code";
-        let mut arguments = vec!["-r", &file, "-Y", "http", "-T", "fields"];
-        arguments.extend(fields.split(' ').flat_map(|field| ["-e", field]));
-        contenders.push(Contender::new("tshark", "tshark", &arguments));
-    }
-    for _ in 0..args.rounds.max(1) {
-        for contender in &mut contenders {
-            let usage = contender.run()?;
-            contender.runs.push(usage);
+    let mut page = format!(
+        "Captures of real servers under load, made by `cargo xtask bench`. CPU time, user and system; median of {} runs \
+         that took turns.\nMemory: the most of all runs.\n",
+        args.rounds.max(1)
+    );
+    let mut versions = Vec::new();
+    for workload in &workloads {
+        let exchanges = exchanges(&podtap, workload)?;
+        let mut contenders = contenders(&podtap, workload);
+        for _ in 0..args.rounds.max(1) {
+            for contender in &mut contenders {
+                let usage = contender.run()?;
+                contender.runs.push(usage);
+            }
+        }
+        page += &table(workload, exchanges, &contenders)?;
+        page += &sandbox(workload, exchanges, &contenders, args.rounds)?;
+        if versions.is_empty() {
+            versions = programs(&contenders)?;
         }
     }
-
-    let folder = workspace::target().join("bench");
-    fs::create_dir_all(&folder)?;
-    let example = |name: &str| Command::new(workspace::target().join("release/examples").join(name));
-    let stream_cost = process::output(example("stream_cost").arg(&file).arg(&folder))?;
-    let memory = process::output(example("throughput").arg("memory"))?;
-
-    let exchanges = fs::read_to_string(&traffic.log)?.lines().count();
-    let mut page = page(&contenders, exchanges, fs::metadata(&traffic.capture)?.len())?;
-    write!(
-        page,
-        "\n## The stream engine\n\nThe same capture and what is derived from it: CPU time per packet of a bare libpcap loop, \
-         and of the same\nloop with the engine and a consumer that adds up bytes (`stream_cost`, median of its rounds).\n\n\
-         {stream_cost}\nMemory of {memory}"
-    )?;
+    page += &start_up(&podtap, args.rounds)?;
+    for reason in missing {
+        writeln!(page, "\nNot measured: {reason}")?;
+    }
+    page += &stream_engine(&workloads[0])?;
+    writeln!(page, "\nMachine: {}\n\n{}", machine()?, versions.join("\n"))?;
     print!("{page}");
     if args.write {
         let date = process::output(Command::new("date").args(["--utc", "+%F"]))?;
@@ -105,6 +93,87 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("\nwritten: {}", workspace::short(&written));
     }
     Ok(())
+}
+
+/// What podtap finds in it. That it is what is there, the end-to-end checks show.
+fn exchanges(podtap: &str, workload: &Workload) -> Result<usize> {
+    let mut replay = release::command(podtap);
+    replay.arg("replay").arg(&workload.capture).args(["--output", "json", "--no-summary"]);
+    let exchanges = process::output(&mut replay)?.lines().count();
+    ensure!(exchanges > 0, "{}: no exchange", workload.name);
+    Ok(exchanges)
+}
+
+/// Who reads the capture of a workload: a bare loop first, then podtap.
+fn contenders(podtap: &str, workload: &Workload) -> Vec<Contender> {
+    let file = workload.capture.display().to_string();
+    let looping = workspace::target().join("release/examples/pcap_loop").display().to_string();
+    let to_null = |format| ["replay", &file, "--output", format, "--output-file", "/dev/null"];
+    let mut contenders = vec![
+        Contender::new("bare libpcap loop", &looping, &[&file]),
+        Contender::new("podtap, MessagePack", podtap, &to_null("msgpack")),
+        Contender::new("podtap, JSON", podtap, &to_null("json")),
+    ];
+    if process::find("tshark").is_some() {
+        let (filter, fields) = workload.tshark;
+        let mut arguments = vec!["-r", &file, "-Y", filter, "-T", "fields"];
+        arguments.extend(fields.split(' ').flat_map(|field| ["-e", field]));
+        contenders.push(Contender::new("tshark", "tshark", &arguments));
+    }
+    contenders
+}
+
+/// What the sandbox adds: the decoder fed with the same batches natively, and how much less the whole would take so.
+fn sandbox(workload: &Workload, exchanges: usize, contenders: &[Contender], rounds: usize) -> Result<String> {
+    let mut command = release::command(workspace::target().join("release/podtap-decoder-cost"));
+    command.arg(workspace::target().join("release/plugins")).arg(workload.decoder).arg(&workload.capture);
+    let said = process::output(command.arg(rounds.to_string()))?;
+    let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let [native, sandboxed, _] = numbers[..] else { bail!("podtap-decoder-cost says {said}") };
+    let whole = contenders[1].median_cpu_seconds() * 1e9 / exchanges as f64;
+    Ok(format!(
+        "\nThe decoder: {:.2} µs an exchange in its sandbox, boundary included, {:.2} µs natively ({:.2} times). Natively, \
+         the whole would\ntake {:.2} times less.\n",
+        sandboxed / 1e3,
+        native / 1e3,
+        sandboxed / native,
+        whole / (whole - sandboxed + native)
+    ))
+}
+
+/// Until the first exchange of a small capture: what is paid once.
+fn start_up(podtap: &str, rounds: usize) -> Result<String> {
+    let small = workspace::http_captures().join("nginx-tour.pcap").display().to_string();
+    let arguments = ["replay", &small, "--output-file", "/dev/null"];
+    let mut warm = Contender::new("start-up", podtap, &arguments);
+    let mut cold = Contender { without_cache: true, ..Contender::new("first start-up", podtap, &arguments) };
+    for _ in 0..rounds.max(1) {
+        for contender in [&mut warm, &mut cold] {
+            let usage = contender.run()?;
+            contender.runs.push(usage);
+        }
+    }
+    Ok(format!(
+        "\n## Start-up\n\nA capture of a few hundred exchanges, decoders {}: {:.0} ms with the compiled decoders in the \
+         cache, {:.0} ms where\nthey are compiled first (CPU time).\n",
+        decoders()?,
+        warm.median_cpu_seconds() * 1e3,
+        cold.median_cpu_seconds() * 1e3
+    ))
+}
+
+fn stream_engine(workload: &Workload) -> Result<String> {
+    let folder = workspace::target().join("bench");
+    fs::create_dir_all(&folder)?;
+    let example = |name: &str| Command::new(workspace::target().join("release/examples").join(name));
+    let stream_cost = process::output(example("stream_cost").arg(&workload.capture).arg(&folder))?;
+    let memory = process::output(example("throughput").arg("memory"))?;
+    Ok(format!(
+        "\n## The stream engine\n\nThe capture of {} and what is derived from it: CPU time per packet of a bare libpcap \
+         loop, and of the same\nloop with the engine and a consumer that adds up bytes (`stream_cost`, median of its \
+         rounds).\n\n{stream_cost}\nMemory of {memory}",
+        workload.name
+    ))
 }
 
 impl Contender {
@@ -158,48 +227,28 @@ impl Contender {
     }
 }
 
-/// The result as Markdown.
-fn page(contenders: &[Contender], exchanges: usize, file_bytes: u64) -> Result<String> {
+/// The result of a workload as Markdown.
+fn table(workload: &Workload, exchanges: usize, contenders: &[Contender]) -> Result<String> {
     let mut page = String::new();
     let mebibytes = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
-    writeln!(
-        page,
-        "A capture of {exchanges} HTTP exchanges, {:.1} MiB (nginx under wrk, made by `cargo xtask e2e nginx`).\n\
-         CPU time, user and system; median of {} runs that took turns. Memory: the most of all runs.\n\
-         Start-up is what a capture of a few hundred exchanges takes, with the compiled decoders ({}) in the cache; the\n\
-         first start-up, what it takes to compile them as well. CPU time is the elapsed time on one core.\n",
-        mebibytes(file_bytes),
-        contenders[0].runs.len(),
-        decoders()?,
-    )?;
+    let size = mebibytes(fs::metadata(&workload.capture)?.len());
+    writeln!(page, "\n## {}\n\n{exchanges} exchanges, {size:.1} MiB: {}.\n", workload.name, workload.what)?;
     let bare = contenders[0].median_cpu_seconds();
     let tshark = contenders.iter().find(|contender| contender.name == "tshark").map(Contender::median_cpu_seconds);
     writeln!(page, "| program | CPU | per exchange | times libpcap | tshark takes | memory |")?;
     writeln!(page, "|---|---:|---:|---:|---:|---:|")?;
     for contender in contenders {
         let cpu = contender.median_cpu_seconds();
-        let is_start_up = contender.name.ends_with("start-up only");
         writeln!(
             page,
-            "| {} | {:.0} ms | {} | {:.1} | {} | {:.0} MiB |",
+            "| {} | {:.0} ms | {:.2} µs | {:.1} | {} | {:.0} MiB |",
             contender.name,
             cpu * 1e3,
-            if is_start_up { "-".to_owned() } else { format!("{:.2} µs", cpu * 1e6 / exchanges as f64) },
+            cpu * 1e6 / exchanges as f64,
             cpu / bare,
             tshark.map_or("-".to_owned(), |tshark| format!("{:.1} times as much", tshark / cpu)),
             mebibytes(contender.memory_bytes()),
         )?;
-    }
-    writeln!(page, "\nMachine: {}\n", machine()?)?;
-    let mut git = Command::new("git");
-    git.current_dir(workspace::root()).args(["describe", "--always", "--dirty"]);
-    writeln!(page, "- commit {}", process::output(&mut git)?.trim())?;
-    for (program, argument) in [(contenders[1].program.as_str(), "--version"), ("rustc", "--version")] {
-        writeln!(page, "- {}", process::output(Command::new(program).arg(argument))?.trim())?;
-    }
-    if tshark.is_some() {
-        let version = process::output(Command::new("tshark").arg("--version"))?;
-        writeln!(page, "- {}", version.lines().next().unwrap_or_default())?;
     }
     writeln!(page, "\n```")?;
     let root = format!("{}/", workspace::root().display());
@@ -208,6 +257,20 @@ fn page(contenders: &[Contender], exchanges: usize, file_bytes: u64) -> Result<S
     }
     writeln!(page, "```")?;
     Ok(page)
+}
+
+/// Commit and versions, as a list.
+fn programs(contenders: &[Contender]) -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    git.current_dir(workspace::root()).args(["describe", "--always", "--dirty"]);
+    let mut lines = vec![format!("- commit {}", process::output(&mut git)?.trim())];
+    let mut programs = vec![contenders[1].program.as_str(), "rustc"];
+    programs.extend(contenders.iter().filter(|contender| contender.name == "tshark").map(|_| "tshark"));
+    for program in programs {
+        let version = process::output(Command::new(program).arg("--version"))?;
+        lines.push(format!("- {}", version.lines().next().unwrap_or_default()));
+    }
+    Ok(lines)
 }
 
 /// Names of the decoders beside the release build.

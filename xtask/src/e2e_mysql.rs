@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let podtap = args.podtap.clone().map_or_else(release::build, Ok)?;
     let folder = workspace::target().join("e2e/mysql");
     let server = Server::start(&folder)?;
-    for (name, mode) in [("prepared", "auto"), ("text", "disable")] {
+    for (name, mode) in MODES {
         let capture = folder.join(format!("{name}.pcap"));
         let counted = load(&server, &capture, mode, args.statements)?;
         let events = capture.with_extension("jsonl");
@@ -73,6 +73,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("mysql, drivers: {}", e2e_mysql_drivers::check(&podtap, &folder, server.port, &server.socket)?);
     println!("mysql, captures of Zeek's: {}", e2e_zeek::check(&podtap)?);
     server.stop()
+}
+
+/// sysbench's modes of prepared statements, by the name of the capture.
+const MODES: [(&str, &str); 2] = [("prepared", "auto"), ("text", "disable")];
+
+/// A capture for each mode, of at least so many statements.
+pub(crate) fn captures(folder: &Path, statements: usize) -> Result<[PathBuf; 2]> {
+    let server = Server::start(folder)?;
+    let captures = MODES.map(|(name, _)| folder.join(format!("{name}.pcap")));
+    for (capture, (_, mode)) in captures.iter().zip(MODES) {
+        load(&server, capture, mode, statements)?;
+    }
+    server.stop()?;
+    Ok(captures)
 }
 
 /// A MariaDB server in a folder of its own.

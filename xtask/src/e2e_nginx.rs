@@ -71,34 +71,59 @@ pub(crate) fn make(args: &Args) -> Result<Traffic> {
         return Ok(traffic);
     }
     make_site(&folder)?;
+    // Its absence marks a run that did not end well.
+    let _ = fs::remove_file(&traffic.log);
+    whole(|| {
+        capture(&folder, &traffic, |nginx, server| put_load(nginx, || Command::new("wrk"), server, args.exchanges))
+    })?;
+    Ok(traffic)
+}
+
+/// Attempts until the kernel has dropped no packet.
+fn whole(mut attempt: impl FnMut() -> Result<u64>) -> Result<()> {
     for _ in 0..3 {
-        // Its absence marks a run that did not end well.
-        let _ = fs::remove_file(&traffic.log);
-        let dropped = capture(&folder, &traffic, args.exchanges)?;
+        let dropped = attempt()?;
         if dropped == 0 {
-            return Ok(traffic);
+            return Ok(());
         }
         println!("the kernel dropped {dropped} packets; once more");
     }
     bail!("the kernel dropped packets in every attempt: the machine is too busy for a complete capture")
 }
 
-/// The pages that the load asks for.
+/// The pages that the load asks for, of 500 bytes to 2 KiB.
 pub(crate) fn make_site(folder: &Path) -> Result<()> {
+    make_pages(folder, |page| 30 + page * 2)
+}
+
+/// Pages of so many lines, each of about 15 bytes.
+fn make_pages(folder: &Path, lines: impl Fn(usize) -> usize) -> Result<()> {
     for page in 0..50 {
         let file = folder.join(format!("site/pages/{page}.html"));
         fs::create_dir_all(file.parent().context("a file in a folder")?)?;
-        fs::write(file, format!("<p>Page {page}</p>\n").repeat(30 + page * 2))?;
+        fs::write(file, format!("<p>Page {page}</p>\n").repeat(lines(page)))?;
     }
     Ok(())
 }
 
+/// A capture in which bodies of 100 KiB to 1 MiB go by, and how many.
+pub(crate) fn make_large(folder: &Path, exchanges: usize) -> Result<(PathBuf, usize)> {
+    make_pages(folder, |page| 7_000 + page * 1_250)?;
+    let traffic = Traffic { capture: folder.join("nginx.pcap"), log: folder.join("nginx.log") };
+    let answers = exchanges.div_ceil(THREADS);
+    let put_load = |nginx: &Nginx, server: &str| {
+        load(nginx, Command::new("wrk"), server, THREADS * answers, &[&answers.to_string(), "1", "large", "pages"])
+    };
+    whole(|| capture(folder, &traffic, put_load))?;
+    Ok((traffic.capture, THREADS * answers))
+}
+
 /// One attempt; returns how many packets the kernel dropped.
-fn capture(folder: &Path, traffic: &Traffic, exchanges: usize) -> Result<u64> {
+fn capture(folder: &Path, traffic: &Traffic, put_load: impl Fn(&Nginx, &str) -> Result<()>) -> Result<u64> {
     let port = process::free_port()?;
     let nginx = Nginx::start(folder, include_str!("../e2e/nginx.conf"), &[("PORT", port)])?;
     let tcpdump = Tcpdump::start(&traffic.capture, &format!("tcp port {port}"))?;
-    put_load(&nginx, || Command::new("wrk"), &format!("127.0.0.1:{port}"), exchanges)?;
+    put_load(&nginx, &format!("127.0.0.1:{port}"))?;
     let dropped = tcpdump.stop()?;
     let log = nginx.stop()?;
     if dropped == 0 {
@@ -113,20 +138,19 @@ pub(crate) fn put_load(nginx: &Nginx, wrk: impl Fn() -> Command, server: &str, e
     for (run, depth) in DEPTHS.into_iter().enumerate() {
         let answers = exchanges.div_ceil(DEPTHS.len() * THREADS * depth) * depth;
         expected += THREADS * answers;
-        let arguments = [answers.to_string(), depth.to_string(), run.to_string()];
-        load(nginx, wrk(), server, expected, &arguments)?;
+        load(nginx, wrk(), server, expected, &[&answers.to_string(), &depth.to_string(), &run.to_string()])?;
     }
     // A connection for every request, for a fiftieth of them.
     let answers = exchanges.div_ceil(50 * THREADS);
     expected += THREADS * answers;
-    load(nginx, wrk(), server, expected, &[answers.to_string(), "1".into(), "close".into(), "close".into()])?;
+    load(nginx, wrk(), server, expected, &[&answers.to_string(), "1", "close", "close"])?;
     ensure!(nginx.logged() == expected, "nginx logged {} exchanges, not {expected}", nginx.logged());
     Ok(())
 }
 
 /// Runs wrk until nginx has logged `expected` exchanges in all. Its threads stop by themselves; wrk as a whole would
 /// wait for the end of its time.
-fn load(nginx: &Nginx, mut wrk: Command, server: &str, expected: usize, arguments: &[String]) -> Result<()> {
+fn load(nginx: &Nginx, mut wrk: Command, server: &str, expected: usize, arguments: &[&str]) -> Result<()> {
     let threads = THREADS.to_string();
     wrk.args(["-t", &threads, "-c", &threads, "-d", "120s", "-s"]);
     wrk.arg(workspace::root().join("xtask/e2e/load.lua")).arg(format!("http://{server}/")).arg("--");

@@ -1,6 +1,5 @@
 //! Names of connections and exchanges that any two runs over the same packets agree on.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use base64::Engine as _;
@@ -13,7 +12,19 @@ use sha1::{Digest, Sha1};
 pub struct ConnectionIdentity {
     /// `connection.id`: community id v1 (seed 0) and start time, as `1:BASE64-NANOSECONDS`.
     pub id: Box<str>,
-    prefix: [u8; 12],
+    /// 24 hex digits that name agent and connection.
+    prefix: [u8; 24],
+}
+
+/// `id` of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangeId([u8; 32]);
+
+impl ExchangeId {
+    /// Its 32 hex digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl ConnectionIdentity {
@@ -26,28 +37,31 @@ impl ConnectionIdentity {
         hash.update(agent.as_bytes());
         hash.update(id.as_bytes());
         let digest = hash.finalize();
-        let mut prefix = [0; 12];
-        prefix.copy_from_slice(&digest[..12]);
+        let mut prefix = [0; 24];
+        write_hex(&digest[..12], &mut prefix);
         ConnectionIdentity { id, prefix }
     }
 
     /// `id` of the event of the connection itself: 24 hex digits that name agent and connection.
-    pub fn event_id(&self) -> Cow<'static, str> {
-        self.with(&[])
+    pub fn event_id(&self) -> &str {
+        std::str::from_utf8(&self.prefix).unwrap_or_default()
     }
 
     /// `id` of an exchange: those 24, then 8 with the number of the exchange.
-    pub fn exchange_id(&self, exchange: u32) -> Cow<'static, str> {
-        self.with(&exchange.to_be_bytes())
+    pub fn exchange_id(&self, exchange: u32) -> ExchangeId {
+        let mut id = [0; 32];
+        let (prefix, number) = id.split_at_mut(self.prefix.len());
+        prefix.copy_from_slice(&self.prefix);
+        write_hex(&exchange.to_be_bytes(), number);
+        ExchangeId(id)
     }
+}
 
-    fn with(&self, suffix: &[u8]) -> Cow<'static, str> {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut text = Vec::with_capacity(32);
-        for byte in self.prefix.iter().chain(suffix) {
-            text.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-        String::from_utf8(text).unwrap_or_default().into()
+/// Two digits of `text` for each byte.
+fn write_hex(bytes: &[u8], text: &mut [u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for (byte, digits) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
 }
 
@@ -90,12 +104,13 @@ mod tests {
     #[test]
     fn exchange_ids_depend_on_agent_connection_and_number() {
         let (a, b) = (endpoint("::1", 1), endpoint("::1", 2));
-        let of = |agent, start, number| ConnectionIdentity::new(agent, a, b, start).exchange_id(number);
+        let of =
+            |agent, start, number| ConnectionIdentity::new(agent, a, b, start).exchange_id(number).as_str().to_owned();
         assert_eq!(of("x", 1, 0), of("x", 1, 0));
         assert_eq!(of("x", 1, 0).len(), 32);
         assert!(of("x", 1, 258).ends_with("00000102"));
-        let event = ConnectionIdentity::new("x", a, b, 1).event_id();
-        assert_eq!(event, of("x", 1, 0)[..24]);
+        let identity = ConnectionIdentity::new("x", a, b, 1);
+        assert_eq!(identity.event_id(), &of("x", 1, 0)[..24]);
         let distinct = [of("x", 1, 0), of("y", 1, 0), of("x", 2, 0), of("x", 1, 1)];
         let set: std::collections::HashSet<_> = distinct.iter().collect();
         assert_eq!(set.len(), distinct.len());

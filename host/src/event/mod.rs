@@ -8,13 +8,14 @@
 mod connection;
 mod encode;
 mod identity;
+mod msgpack;
 mod redact;
 mod time;
 
 pub use connection::{CONNECTION_SCHEMA, ConnectionEvent, End, Kind, Name, Opened, Party, Reason, Role};
 pub(crate) use encode::append;
 pub use encode::{EncodeError, Encoder, Format};
-pub use identity::ConnectionIdentity;
+pub use identity::{ConnectionIdentity, ExchangeId};
 pub use redact::Redaction;
 pub use time::Timestamp;
 
@@ -220,7 +221,12 @@ mod address_as_text {
     use super::*;
 
     pub(super) fn serialize<S: Serializer>(address: &IpAddr, serializer: S) -> Result<S::Ok, S::Error> {
-        let IpAddr::V4(address) = address else { return serializer.collect_str(address) };
+        with_text(address, |text| serializer.serialize_str(text))
+    }
+
+    /// Gives the text to `take`.
+    pub(super) fn with_text<T>(address: &IpAddr, take: impl FnOnce(&str) -> T) -> T {
+        let IpAddr::V4(address) = address else { return take(&address.to_string()) };
         // By hand: the formatter takes ten times as long, twice an event.
         let mut text = [0_u8; 15];
         let mut length = 0;
@@ -233,7 +239,7 @@ mod address_as_text {
                 length += 1;
             }
         }
-        serializer.serialize_str(std::str::from_utf8(&text[..length]).unwrap_or_default())
+        take(std::str::from_utf8(&text[..length]).unwrap_or_default())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {

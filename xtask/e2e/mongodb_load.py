@@ -1,0 +1,25 @@
+"""So many small commands by pymongo, as an application sends them: `mongodb_load.py URI COMMANDS`.
+
+Six in ten read one document, two insert one, one changes one, one reads twenty.
+"""
+
+import sys
+
+from pymongo import MongoClient
+
+URI, COMMANDS = sys.argv[1], int(sys.argv[2])
+LINE = {"sku": "a-1047", "count": 2, "price": 19.9}
+
+with MongoClient(URI, serverSelectionTimeoutMS=20000, appname="load") as client:
+    orders = client.shop.orders
+    orders.insert_many({"_id": -n, "customer": n % 97, "lines": [LINE] * 3} for n in range(1, 101))
+    for number in range(COMMANDS):
+        kind = number % 10
+        if kind < 6:
+            orders.find_one({"_id": -1 - number % 100})
+        elif kind < 8:
+            orders.insert_one({"_id": number, "customer": number % 97, "lines": [LINE] * 3})
+        elif kind < 9:
+            orders.update_one({"_id": -1 - number % 100}, {"$set": {"customer": number % 97}})
+        else:
+            list(orders.find({"_id": {"$lt": 0}}).limit(20))
