@@ -48,14 +48,13 @@ impl Cluster {
         let (inside, rest) = ports.split_at(BROKERS);
         let (outsides, controllers) = rest.split_at(BROKERS);
         let mut cluster = Cluster { brokers: Vec::new(), outside: outside.map(str::to_owned) };
-        for at in 0..BROKERS {
+        for (at, (&port, &outside_port)) in inside.iter().zip(outsides).enumerate() {
             let folder = folder.join((at + 1).to_string());
             fs::create_dir_all(&folder)?;
-            let outside = outside.map_or_else(String::new, |address| format!(",OUTSIDE://{address}:{}", outsides[at]));
-            let properties = properties(at, inside[at], controllers, &outside);
-            fs::write(folder.join("server.properties"), properties)?;
+            let outside = outside.map_or_else(String::new, |address| format!(",OUTSIDE://{address}:{outside_port}"));
+            fs::write(folder.join("server.properties"), properties(at, port, controllers, &outside))?;
             kafka::format(&folder, &[])?;
-            cluster.brokers.push(Broker { folder, port: inside[at], outside_port: outsides[at], running: None });
+            cluster.brokers.push(Broker { folder, port, outside_port, running: None });
         }
         // All at once: a controller alone has no majority.
         for at in 0..BROKERS {

@@ -46,12 +46,12 @@ impl HandOver {
     pub fn percentile(&self, percent: u64) -> Duration {
         let wanted = (self.chunks() * percent).div_ceil(100);
         let mut so_far = 0;
-        let buckets = self.counts.iter().zip(Self::BOUNDS);
+        let mut buckets = self.counts.iter().zip(Self::BOUNDS);
         let within = |(&count, bound): (&u64, Duration)| {
             so_far += count;
             (so_far >= wanted).then_some(bound)
         };
-        buckets.into_iter().find_map(within).unwrap_or(self.longest).min(self.longest)
+        buckets.find_map(within).unwrap_or(self.longest).min(self.longest)
     }
 }
 
