@@ -62,6 +62,10 @@ fn delivered(delivered: u64) -> Delivery {
 }
 
 fn consume(cluster: &Cluster, count: usize) -> Vec<OwnedMessage> {
+    consume_topic(cluster, TOPIC, count)
+}
+
+fn consume_topic(cluster: &Cluster, topic: &str, count: usize) -> Vec<OwnedMessage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
         .set("group.id", "test")
@@ -70,7 +74,7 @@ fn consume(cluster: &Cluster, count: usize) -> Vec<OwnedMessage> {
     // Assigned by hand: a consumer group takes seconds to form.
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
-        partitions.add_partition_offset(TOPIC, partition, Offset::Beginning).unwrap();
+        partitions.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&partitions).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -173,6 +177,44 @@ fn the_event_of_a_connection_has_the_key_of_its_exchanges_and_a_schema_of_its_ow
         event.endpoints = event.client.take().zip(event.server.take()).map(|(client, server)| [client, server]);
     });
     assert_eq!(record.key(), None);
+}
+
+#[test]
+fn each_protocol_has_its_topic_where_the_configuration_says_so() {
+    let cluster = MockCluster::new(1).unwrap();
+    for topic in ["podtap.http", "podtap.echo", "podtap.unknown"] {
+        cluster.create_topic(topic, PARTITIONS, 1).unwrap();
+    }
+    let settings = config::Kafka { topic: "podtap.{protocol}".to_owned(), ..settings(&cluster) };
+    let mut kafka = connect(&settings).unwrap();
+    for number in 0..300 {
+        let mut exchange = exchange(number);
+        if number % 3 == 0 {
+            exchange.protocol = "echo".into();
+        }
+        kafka.publish(Event::Exchange(&exchange)).unwrap();
+    }
+    let nameless = ConnectionEvent { protocol: None, ..example_connection_event() };
+    kafka.publish(Event::Connection(&nameless)).unwrap();
+    assert_eq!(kafka.finish().unwrap(), delivered(301));
+    assert_eq!(consume_topic(&cluster, "podtap.http", 200).len(), 200);
+    for record in consume_topic(&cluster, "podtap.echo", 100) {
+        assert_eq!(header(&record, "podtap-protocol"), "echo");
+    }
+    assert_eq!(header(&consume_topic(&cluster, "podtap.unknown", 1)[0], "podtap-schema"), "podtap.connection/1");
+}
+
+#[test]
+fn brokers_that_do_not_answer_are_named_also_where_no_topic_is_known_yet() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = config::Kafka {
+        brokers: vec![closed.to_string()],
+        topic: "podtap.{protocol}".to_owned(),
+        connect_timeout: HumanDuration(Duration::from_millis(700)),
+        ..config::Kafka::default()
+    };
+    let text = connect(&settings).err().unwrap().to_string();
+    assert!(text.starts_with(&format!("kafka: no answer from {closed} within 700ms")), "{text}");
 }
 
 #[test]

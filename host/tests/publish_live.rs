@@ -2,7 +2,9 @@
 //! and spools that are full. The sum is held every time: what was taken arrived, or is counted.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use podtap::config::{self, ByteSize, Config, HumanDuration};
@@ -106,6 +108,35 @@ fn segments(directory: &Path) -> usize {
     directory.read_dir().unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count()
 }
 
+/// What the threads of all tests log.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps what is logged from now on.
+fn keep_log() {
+    static KEPT: OnceLock<()> = OnceLock::new();
+    KEPT.get_or_init(|| {
+        let filter = tracing_subscriber::EnvFilter::new("podtap=debug");
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Log).init();
+    });
+}
+
+/// How many lines of the log say something.
+fn logged(text: &str) -> usize {
+    String::from_utf8_lossy(&LOG.lock().unwrap()).lines().filter(|line| line.contains(text)).count()
+}
+
 #[test]
 fn brokers_that_are_away_at_the_start_are_waited_for() {
     let cluster = cluster();
@@ -130,14 +161,20 @@ fn a_full_queue_drops_the_oldest_counts_them_and_never_waits() {
     let start = Instant::now();
     publish(&mut kafka, 0..5000);
     assert!(start.elapsed() < Duration::from_secs(10));
+    let outage = Duration::from_secs(2);
+    std::thread::sleep(outage.saturating_sub(start.elapsed()));
+    publish(&mut kafka, 5000..5001);
     cluster.broker_up(-1).unwrap();
     let delivery = kafka.finish().unwrap();
+    // Whoever waits for the brokers waits for as long as they are away; whoever is not given the processor, does not.
+    let times = kafka.hand_over();
+    assert!(times.chunks() > 50 && times.longest() < outage / 2, "{times}");
     let dropped = failed(&delivery, "queue_full");
     assert!(dropped > 1000, "{delivery:?}");
-    assert_eq!(delivery.delivered + dropped, 5000, "{delivery:?}");
+    assert_eq!(delivery.delivered + dropped, 5001, "{delivery:?}");
     let (numbers, _) = consume(&cluster);
     assert_eq!(numbers.len() as u64, delivery.delivered);
-    assert!(numbers.contains(&4999));
+    assert!(numbers.contains(&5000));
 }
 
 #[test]
@@ -236,6 +273,28 @@ fn a_topic_that_is_not_there_is_waited_for() {
         assert_eq!((delivery.delivered, delivery.failed_total()), (400, 0), "{delivery:?}");
     }
     assert_eq!(consume(&cluster).0, (0..800).collect());
+    assert_eq!(segments(folder.path()), 0);
+}
+
+#[test]
+fn after_a_fatal_error_another_producer_goes_on_with_what_there_is() {
+    keep_log();
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    for spooled in [false, true] {
+        let renewed = logged("another one goes on");
+        // As a broker says that has lost what it knew of the producer: nothing that librdkafka goes on from.
+        let lost = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[lost]);
+        let run = run(&cluster);
+        let mut kafka = if spooled { run.spooled(folder.path()).open() } else { run.open() }.unwrap();
+        let from = if spooled { 2000 } else { 0 };
+        publish(&mut kafka, from..from + 1000);
+        wait_until(|| logged("another one goes on") > renewed);
+        publish(&mut kafka, from + 1000..from + 2000);
+        let delivery = kafka.finish().unwrap();
+        assert_eq!((delivery.delivered, delivery.failed_total()), (2000, 0), "{delivery:?}");
+    }
+    assert_eq!(consume(&cluster).0, (0..4000).collect());
     assert_eq!(segments(folder.path()), 0);
 }
 

@@ -3,6 +3,8 @@
 `compare`: are the topic's events those of a file (JSON Lines), but for a number that podtap says it dropped?
 `spooled`: appends the ids of a spool's events to a file.
 `contains`: are all ids of a file in the topic, and is nothing in the topic that is not in a file of events?
+`leader`: prints the id of the broker that leads most of the topic's partitions.
+`move-leaders`: makes each partition's first replica its leader, which another one has to be of one partition at least.
 """
 
 import argparse
@@ -10,13 +12,14 @@ import json
 import pathlib
 import struct
 import time
-import uuid
+from collections import Counter
 
 import msgpack
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import OFFSET_BEGINNING, Consumer, ElectionType, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 parser = argparse.ArgumentParser()
-parser.add_argument("task", choices=["compare", "spooled", "contains"])
+parser.add_argument("task", choices=["compare", "spooled", "contains", "leader", "move-leaders"])
 for name in ("brokers", "topic", "events", "spool", "ids"):
     parser.add_argument("--" + name)
 parser.add_argument("--dropped", type=int, default=0)
@@ -32,12 +35,13 @@ def topic():
     """The ids of the topic's events, and how many records it has."""
     consumer = Consumer({
         "bootstrap.servers": args.brokers,
-        "group.id": uuid.uuid4().hex,
-        "auto.offset.reset": "earliest",
+        "group.id": "outages",
         "enable.partition.eof": True,
+        "enable.auto.commit": False,
     })
-    consumer.subscribe([args.topic])
     partitions = len(consumer.list_topics(args.topic, timeout=30).topics[args.topic].partitions)
+    # By hand: a group would need a coordinator, and time.
+    consumer.assign([TopicPartition(args.topic, number, OFFSET_BEGINNING) for number in range(partitions)])
     ids, records, ended, last = set(), 0, set(), time.monotonic()
     while len(ended) < partitions:
         messages = consumer.consume(10_000, 0.5)
@@ -74,7 +78,51 @@ def spool():
             at += 8 + length
 
 
-if args.task == "spooled":
+def partitions(admin):
+    return admin.list_topics(args.topic, timeout=30).topics[args.topic].partitions
+
+
+def leader():
+    """Waits until each partition has one."""
+    admin = AdminClient({"bootstrap.servers": args.brokers})
+    for _ in range(300):
+        leaders = [partition.leader for partition in partitions(admin).values()]
+        if leaders and -1 not in leaders:
+            return Counter(leaders).most_common(1)[0][0]
+        time.sleep(0.1)
+    require(False, f"{args.topic}: no leader within 30 s")
+
+
+def move_leaders():
+    admin = AdminClient({"bootstrap.servers": args.brokers})
+    for _ in range(600):
+        before = partitions(admin)
+        if all(len(partition.isrs) == 3 for partition in before.values()):
+            break
+        time.sleep(0.1)
+    else:
+        require(False, f"{args.topic}: not all replicas have caught up within 60 s")
+    wanted = {number: partition.replicas[0] for number, partition in before.items()
+              if partition.leader != partition.replicas[0]}
+    require(wanted, f"{args.topic}: every leader is where it is to move to")
+    topic_partitions = [TopicPartition(args.topic, number) for number in wanted]
+    results = admin.elect_leaders(ElectionType.PREFERRED, topic_partitions).result()
+    require(not any(results.values()), f"{args.topic}: {results}")
+    for _ in range(100):
+        after = partitions(admin)
+        if all(after[number].leader == leader for number, leader in wanted.items()):
+            moves = ", ".join(f"{number}: {before[number].leader} to {after[number].leader}" for number in wanted)
+            print(f"outages: {len(wanted)} of {len(before)} leaders moved ({moves})")
+            return
+        time.sleep(0.1)
+    require(False, f"{args.topic}: the leaders have not moved within 10 s")
+
+
+if args.task == "leader":
+    print(leader())
+elif args.task == "move-leaders":
+    move_leaders()
+elif args.task == "spooled":
     with open(args.ids, "a", encoding="utf-8") as out:
         out.writelines(id + "\n" for id in spool())
 else:

@@ -9,15 +9,19 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench_workloads::{self, Workload};
-use crate::{process, release, workspace};
+use crate::{bench_kafka, process, release, workspace};
 
 /// How large, how often, and whether to keep the result.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Exchanges in each capture of small ones, at least
     #[arg(long, default_value_t = 50_000)]
     exchanges: usize,
@@ -27,6 +31,12 @@ pub(crate) struct Args {
     /// Write the result to docs/benchmarks/DATE.md
     #[arg(long)]
     write: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Other {
+    /// Publishing to a real Apache Kafka: CPU time and throughput by format and compression
+    Kafka(bench_kafka::Args),
 }
 
 /// What is measured.
@@ -41,13 +51,18 @@ struct Contender {
 
 /// What one run took.
 #[derive(Clone, Copy)]
-struct Usage {
-    cpu_seconds: f64,
-    memory_bytes: u64,
+pub(crate) struct Usage {
+    /// User and system.
+    pub(crate) cpu_seconds: f64,
+    pub(crate) elapsed_seconds: f64,
+    pub(crate) memory_bytes: u64,
 }
 
 /// Measures and prints a Markdown page.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(Other::Kafka(args)) = &args.other {
+        return bench_kafka::run(args);
+    }
     let podtap = release::build()?.display().to_string();
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root());
@@ -192,39 +207,51 @@ impl Contender {
     }
 
     fn run(&self) -> Result<Usage> {
-        let mut command = self.command();
-        // A file in place of /dev/null would measure the file system.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().with_context(|| format!("cannot start {}", self.program))?;
-        let process = i32::try_from(child.id())?;
-        let mut status = 0;
-        let mut usage = MaybeUninit::<libc::rusage>::uninit();
-        // SAFETY: `status` and `usage` are valid for writes for the length of the call. `child` is neither waited for
-        // nor used after it, so the process number is not collected twice.
-        if unsafe { libc::wait4(process, &raw mut status, 0, usage.as_mut_ptr()) } != process {
-            return Err(io::Error::last_os_error()).context("wait4");
-        }
-        if status != 0 {
-            bail!("{} failed", process::line(&command));
-        }
-        // SAFETY: wait4 has succeeded, and with that has filled `usage`.
-        let usage = unsafe { usage.assume_init() };
-        let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-        Ok(Usage {
-            cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
-            memory_bytes: u64::try_from(usage.ru_maxrss)? * 1024, // Linux counts in KiB
-        })
+        measure(&mut self.command())
     }
 
     fn median_cpu_seconds(&self) -> f64 {
-        let mut seconds: Vec<f64> = self.runs.iter().map(|run| run.cpu_seconds).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds[seconds.len() / 2]
+        median(self.runs.iter().map(|run| run.cpu_seconds))
     }
 
     fn memory_bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.memory_bytes).max().unwrap_or_default()
     }
+}
+
+/// Runs a command to its end, without output; what it took is that of its process alone.
+pub(crate) fn measure(command: &mut Command) -> Result<Usage> {
+    // A file in place of /dev/null would measure the file system.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let begun = Instant::now();
+    let child = command.spawn().with_context(|| format!("cannot start {}", process::line(command)))?;
+    let process = i32::try_from(child.id())?;
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: `status` and `usage` are valid for writes for the length of the call. `child` is neither waited for
+    // nor used after it, so the process number is not collected twice.
+    if unsafe { libc::wait4(process, &raw mut status, 0, usage.as_mut_ptr()) } != process {
+        return Err(io::Error::last_os_error()).context("wait4");
+    }
+    let elapsed_seconds = begun.elapsed().as_secs_f64();
+    if status != 0 {
+        bail!("{} failed", process::line(command));
+    }
+    // SAFETY: wait4 has succeeded, and with that has filled `usage`.
+    let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    Ok(Usage {
+        cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+        elapsed_seconds,
+        memory_bytes: u64::try_from(usage.ru_maxrss)? * 1024, // Linux counts in KiB
+    })
+}
+
+/// The one in the middle.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// The result of a workload as Markdown.
@@ -284,7 +311,7 @@ fn decoders() -> Result<String> {
 }
 
 /// Processor and kernel in one line.
-fn machine() -> Result<String> {
+pub(crate) fn machine() -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
     let count = std::thread::available_parallelism()?;

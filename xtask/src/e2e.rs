@@ -19,10 +19,10 @@ pub(crate) enum Check {
     Live(e2e_live::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
-    /// What arrives at Kafka while brokers are killed, and podtap too
+    /// What arrives at Kafka while brokers are killed or cut off, disks are full, and podtap is killed
     Outages(e2e_outages::Args),
-    /// TLS, client certificates and SASL with a real Apache Kafka
-    Security,
+    /// TLS, client certificates, SASL and tokens with a real Apache Kafka
+    Security(e2e_security::Args),
     /// The example consumers of deploy/kafka, and what docs/consumers.md shows, against podtap's own file
     Consumers,
     /// The commands of MongoDB drivers against their own command monitoring
@@ -40,7 +40,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Live(args) => e2e_live::run(args),
         Check::Kafka => e2e_kafka::run(),
         Check::Outages(args) => e2e_outages::run(args),
-        Check::Security => e2e_security::run(),
+        Check::Security(args) => e2e_security::run(args),
         Check::Consumers => e2e_consumers::run(),
         Check::Mongodb(args) => e2e_mongodb::run(args),
         Check::Deploy(args) => e2e_deploy::run(args),

@@ -1,65 +1,96 @@
-//! `cargo xtask e2e outages`: does every event arrive at a real Apache Kafka, or is it counted, while brokers go away and
-//! podtap is killed?
+//! `cargo xtask e2e outages`: does every event arrive at a real Apache Kafka, or is it counted, while brokers go away, the
+//! network is cut, the disk is full and podtap is killed? Does that cost no more memory than is bounded, and does the
+//! thread that decodes never wait?
 //!
-//! podtap reads a capture from a pipe, over and over, each time with later times, so that connections and ids are new.
-//! What it should have published is what it makes of the same packets in a file. Four checks, each with a topic of its
-//! own:
+//! There are three brokers, and each record is on two of them before it is acknowledged. podtap reads a capture from a
+//! pipe, over and over (see `e2e_outages_traffic`). What it should have published is what it makes of the same packets in
+//! a file; what arrived is compared with that by id. Each check has a topic of its own:
 //!
-//! 1. The broker is killed several times and started again, and once frozen: its connections stay open and nothing is
-//!    answered, as when a network is cut. With a large spool, nothing is lost.
-//! 2. The broker is frozen, and spool and queues are small: what is dropped is counted exactly.
-//! 3. The same with a spool on a full disk, where one can be mounted.
-//! 4. podtap is killed at random moments. What was in the spool then arrives after the last start.
+//! 1. A broker that leads partitions is killed and started again, several times, under load; then leaders are moved while
+//!    all brokers are there. With a large spool, nothing is lost.
+//! 2. The network between podtap and all brokers is cut. The same.
+//! 3. The brokers are frozen, and spool and queues are small: what is dropped is counted exactly.
+//! 4. The same with a spool on a full disk, where one can be mounted.
+//! 5. The same with bounds as they are by default and without a spool: podtap takes no more memory than they add up to.
+//! 6. podtap is killed at random moments. What was in the spool then arrives after the last start.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::process::{self, Signal};
-use crate::{e2e_kafka, kafka, release, workspace};
+use crate::e2e_outages_traffic::{Ended, Loops, Podtap};
+use crate::kafka_cluster::Cluster;
+use crate::network_cut::Network;
+use crate::{bench, e2e_kafka, e2e_live, process, release, workspace};
 
 /// How long to go on.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often the broker is killed
+    /// How often a broker is killed and started again
     #[arg(long, default_value_t = 2)]
-    outages: u32,
+    restarts: u32,
+    /// For how long the network is cut
+    #[arg(long, default_value_t = 10)]
+    cut_seconds: u64,
     /// How often podtap is killed
     #[arg(long, default_value_t = 10)]
     kills: u32,
+    /// An executable with its plugins beside it, to check instead of building the release
+    #[arg(long)]
+    podtap: Option<PathBuf>,
 }
 
 impl Default for Args {
     fn default() -> Args {
-        Args { outages: 2, kills: 10 }
+        Args { restarts: 2, cut_seconds: 10, kills: 10, podtap: None }
     }
 }
 
 /// Between two repetitions of the capture at an even pace: about 3,000 events a second.
 const PACE: Duration = Duration::from_millis(100);
-/// By which times are later from one repetition to the next: longer than any connection is kept.
-const SHIFT_SECONDS: u32 = 4000;
+/// Repetitions while the network is cut, at most: what is fed is kept, to be compared with.
+const MAX_CUT_REPETITIONS: u64 = 600;
+/// A broker takes its time to start on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What publishing to Kafka takes at most by default: docs/limits.md has the sum.
+const PUBLISHING_BYTES: u64 = (16 + 82) << 20;
+
+/// A bound that makes the spool needed, and a client that looks for brokers more often than it would.
+const LITTLE_MEMORY: [(&str, &str); 1] = [(
+    "PODTAP_KAFKA_LIBRDKAFKA_OPTIONS",
+    "queue.buffering.max.kbytes=1024,reconnect.backoff.max.ms=500,topic.metadata.refresh.interval.ms=1000",
+)];
+/// A queue that is soon full where the spool takes nothing. Where it does, this would be too little for a disk that takes
+/// a second to force writes out, as one does that builds are using.
+const LITTLE_QUEUE: (&str, &str) = ("PODTAP_DELIVERY_QUEUE_BYTES", "1MiB");
 
 /// Runs all checks.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let podtap = release::build()?;
+    let podtap = args.podtap.clone().map_or_else(release::build, Ok)?;
     let python = e2e_kafka::python()?;
     let folder = workspace::target().join("e2e/outages");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    // So that one that was killed may soon come back under its number.
-    let properties = "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n".to_owned();
-    let broker = kafka::Victim::start(&kafka::Extra { properties, ..kafka::Extra::default() })?;
-    let mut check = Checks { podtap, python, folder, broker, loops: Loops::read()?, topic: String::new() };
-    check.outages(args.outages)?;
+    let network = match e2e_live::unavailable() {
+        None => Some(Network::make()?),
+        Some(why) => {
+            println!("skipped: a network that is cut: {why}; the brokers are frozen instead");
+            None
+        }
+    };
+    let cluster = Cluster::start(network.as_ref().map(|network| network.address.as_str()))?;
+    let mut check = Checks { podtap, python, folder, network, cluster, loops: Loops::read()?, topic: String::new() };
+    check.restarts(args.restarts)?;
+    check.cut(Duration::from_secs(args.cut_seconds))?;
     check.small_spool()?;
     check.full_disk()?;
+    check.memory()?;
     check.kills(args.kills)
 }
 
@@ -67,34 +98,63 @@ struct Checks {
     podtap: PathBuf,
     python: PathBuf,
     folder: PathBuf,
-    broker: kafka::Victim,
+    /// Before the brokers, which listen in it.
+    network: Option<Network>,
+    cluster: Cluster,
     loops: Loops,
     topic: String,
 }
 
 impl Checks {
-    fn outages(&mut self, outages: u32) -> Result<()> {
-        let mut podtap = self.start("outages", &self.folder.join("outages-spool"), &[])?;
-        for _ in 0..outages {
-            self.loops.feed(&mut podtap, 15, PACE)?;
-            self.broker.kill()?;
-            self.loops.feed(&mut podtap, 15, PACE)?;
-            self.broker.revive()?;
+    fn restarts(&mut self, restarts: u32) -> Result<()> {
+        let mut podtap = self.start("restarts", Some("restarts-spool".as_ref()), &LITTLE_MEMORY)?;
+        self.loops.feed(&mut podtap, 10, PACE)?;
+        for _ in 0..restarts {
+            let leader = self.leader()?;
+            self.cluster.kill(leader)?;
+            self.loops.feed(&mut podtap, 30, PACE)?;
+            self.cluster.begin(leader)?;
+            self.loops.feed_until(&mut podtap, PACE, PATIENCE, || self.cluster.answers(leader))?;
+            self.loops.feed(&mut podtap, 10, PACE)?;
         }
-        self.broker.freeze()?;
-        self.loops.feed(&mut podtap, 30, PACE)?;
-        self.broker.thaw()?;
-        self.loops.feed(&mut podtap, 5, PACE)?;
-        let dropped = podtap.end()?;
-        ensure!(dropped == 0, "{dropped} events were not delivered, with room for all of them in the spool");
-        self.compare("outages", dropped)
+        let mut moved = self.python("move-leaders").spawn()?;
+        self.loops.feed_until(&mut podtap, PACE, PATIENCE, || Ok(moved.try_wait()?.is_some()))?;
+        ensure!(moved.wait()?.success(), "the leaders were not moved");
+        self.loops.feed(&mut podtap, 10, PACE)?;
+        let ended = podtap.end()?;
+        self.compare(&format!("{restarts} restarts of a leader, and leaders moved"), &ended, false)
+    }
+
+    fn cut(&mut self, time: Duration) -> Result<()> {
+        let mut podtap = self.start("cut", Some("cut-spool".as_ref()), &LITTLE_MEMORY)?;
+        self.loops.feed(&mut podtap, 10, PACE)?;
+        let what = match &self.network {
+            Some(network) => {
+                network.cut()?;
+                "network namespace cut off"
+            }
+            None => {
+                self.cluster.freeze()?;
+                "brokers frozen"
+            }
+        };
+        let pace = PACE.max(time / u32::try_from(MAX_CUT_REPETITIONS)?);
+        let end = Instant::now() + time;
+        self.loops.feed_until(&mut podtap, pace, time + PATIENCE, || Ok(Instant::now() >= end))?;
+        match &self.network {
+            Some(network) => network.mend()?,
+            None => self.cluster.thaw()?,
+        }
+        self.loops.feed(&mut podtap, 10, PACE)?;
+        let ended = podtap.end()?;
+        self.compare(&format!("{what} for {} s", time.as_secs()), &ended, false)
     }
 
     fn small_spool(&mut self) -> Result<()> {
-        let little = [("PODTAP_SPOOL_MAX_BYTES", "4MiB"), ("PODTAP_SPOOL_SEGMENT_BYTES", "1MiB")];
-        let dropped = self.frozen("small", &self.folder.join("small-spool"), &little)?;
-        ensure!(dropped > 0, "nothing was dropped, so nothing is shown");
-        self.compare("small", dropped)
+        let small = [("PODTAP_SPOOL_MAX_BYTES", "4MiB"), ("PODTAP_SPOOL_SEGMENT_BYTES", "1MiB"), LITTLE_QUEUE];
+        let settings = [&LITTLE_MEMORY[..], &small[..]].concat();
+        let ended = self.frozen("small", Some("small-spool".as_ref()), &settings, 100)?;
+        self.compare("brokers frozen, a small spool", &ended, true)
     }
 
     fn full_disk(&mut self) -> Result<()> {
@@ -104,18 +164,31 @@ impl Checks {
             println!("skipped: a spool on a full disk: no file system can be mounted here");
             return Ok(());
         };
-        let dropped = self.frozen("disk", &disk.join("spool"), &[])?;
-        ensure!(dropped > 0, "nothing was dropped, so the disk was not full");
-        self.compare("disk", dropped)
+        let settings = [&LITTLE_MEMORY[..], &[LITTLE_QUEUE]].concat();
+        let ended = self.frozen("full", Some("disk/spool".as_ref()), &settings, 100)?;
+        self.compare("brokers frozen, the spool's disk full", &ended, true)
     }
 
-    /// Traffic that finds little room while the broker is frozen; returns what was dropped of it.
-    fn frozen(&mut self, name: &str, spool: &Path, settings: &[(&str, &str)]) -> Result<u64> {
+    /// As much waits as may by default, in the queue and in librdkafka.
+    fn memory(&mut self) -> Result<()> {
+        let ended = self.frozen("memory", None, &[], 400)?;
+        let mut without = release::command(&self.podtap);
+        without.arg("replay").arg(self.capture("memory")).args(["--output", "msgpack", "--output-file", "/dev/null"]);
+        let bound = bench::measure(&mut without)?.memory_bytes + PUBLISHING_BYTES;
+        let (peak, bound) = (ended.peak_bytes >> 20, bound >> 20);
+        ensure!(peak <= bound, "{peak} MiB of memory, where the bounds add up to {bound} MiB");
+        println!("outages: {peak} MiB of memory, where the bounds add up to {bound} MiB");
+        self.compare("brokers frozen, bounds as by default", &ended, true)
+    }
+
+    /// Traffic that finds little room while the brokers are frozen.
+    fn frozen(&mut self, name: &str, spool: Option<&Path>, settings: &[(&str, &str)], loops: u32) -> Result<Ended> {
         let mut podtap = self.start(name, spool, settings)?;
         self.loops.feed(&mut podtap, 5, PACE)?;
-        self.broker.freeze()?;
-        self.loops.feed(&mut podtap, 100, PACE / 5)?;
-        self.broker.thaw()?;
+        self.cluster.freeze()?;
+        let fed = self.loops.feed(&mut podtap, loops, PACE / 5);
+        self.cluster.thaw()?;
+        fed?;
         self.loops.feed(&mut podtap, 5, PACE)?;
         podtap.end()
     }
@@ -124,52 +197,54 @@ impl Checks {
         let (spool, ids) = (self.folder.join("kills-spool"), self.folder.join("kills.ids"));
         let mut random = Random(std::process::id().into());
         for kill in 0..kills {
-            let mut podtap = self.start("kills", &spool, &[])?;
+            let mut podtap = self.start("kills", Some(&spool), &LITTLE_MEMORY)?;
             // Every other time nothing is acknowledged in between.
             let is_frozen = kill % 2 == 1;
             if is_frozen {
-                self.broker.freeze()?;
+                self.cluster.freeze()?;
             }
             let moment = Instant::now() + Duration::from_millis(100 + random.below(900));
-            let killed = self.loops.feed_until(&mut podtap, moment);
+            let pace = Duration::from_millis(10);
+            let fed = self.loops.feed_until(&mut podtap, pace, PATIENCE, || Ok(Instant::now() >= moment));
             podtap.kill()?;
             if is_frozen {
-                self.broker.thaw()?;
+                self.cluster.thaw()?;
             }
-            killed?;
+            fed?;
             let mut spooled = Command::new(&self.python);
             spooled.arg(workspace::root().join("xtask/e2e/outages.py")).arg("spooled");
             process::run(spooled.arg("--spool").arg(&spool).arg("--ids").arg(&ids))?;
         }
         ensure!(fs::metadata(&ids)?.len() > 0, "the spool was empty at every kill, so nothing is shown");
-        let mut last = self.start("kills", &spool, &[])?;
+        let mut last = self.start("kills", Some(&spool), &LITTLE_MEMORY)?;
         self.loops.feed(&mut last, 1, PACE)?;
-        let dropped = last.end()?;
+        let dropped = last.end()?.dropped;
         ensure!(dropped == 0, "{dropped} events were not delivered");
         let left = fs::read_dir(&spool)?.count();
         ensure!(left == 1, "{} segments are left", left - 1);
         let events = self.events("kills")?;
+        println!("outages: podtap killed {kills} times");
         process::run(self.python("contains").arg("--events").arg(events).arg("--ids").arg(ids))
     }
 
-    /// podtap with a pipe, a topic and a spool; what a check feeds it goes into a file of that name as well.
-    fn start(&mut self, name: &str, spool: &Path, settings: &[(&str, &str)]) -> Result<Podtap> {
+    /// podtap with a pipe and a topic; what a check feeds it goes into a file of that name as well. The spool lies in the
+    /// check's folder.
+    fn start(&mut self, name: &str, spool: Option<&Path>, settings: &[(&str, &str)]) -> Result<Podtap> {
         self.topic = format!("outages-{name}");
         self.loops.record(&self.capture(name))?;
-        let mut command = release::command(&self.podtap);
-        command.args(["replay", "-", "--kafka-brokers", self.broker.address(), "--kafka-topic", &self.topic]);
-        command.env("PODTAP_SPOOL_DIRECTORY", spool).envs(settings.iter().copied());
-        // Little memory, so that the spool is needed.
-        command.env("PODTAP_DELIVERY_QUEUE_BYTES", "1MiB");
-        command.env(
-            "PODTAP_KAFKA_LIBRDKAFKA_OPTIONS",
-            "queue.buffering.max.kbytes=1024,reconnect.backoff.max.ms=500,topic.metadata.refresh.interval.ms=1000",
-        );
-        let errors = self.folder.join(format!("{name}.log"));
-        let mut child = command.stdin(Stdio::piped()).stderr(File::create(&errors)?).spawn()?;
-        let mut input = child.stdin.take().context("standard input is piped")?;
-        input.write_all(&self.loops.header)?;
-        Ok(Podtap { child, input: Some(input), errors })
+        let through_network = (name == "cut").then_some(self.network.as_ref()).flatten();
+        let mut command = match through_network {
+            Some(network) => network.within(&self.podtap),
+            None => release::command(&self.podtap),
+        };
+        let brokers = through_network.and_then(|_| self.cluster.outside_addresses());
+        let brokers = brokers.unwrap_or_else(|| self.cluster.addresses());
+        command.args(["replay", "-", "--kafka-brokers", &brokers, "--kafka-topic", &self.topic]);
+        command.envs(settings.iter().copied());
+        if let Some(spool) = spool {
+            command.env("PODTAP_SPOOL_DIRECTORY", self.folder.join(spool));
+        }
+        Podtap::start(&mut command, &self.loops.header, self.folder.join(format!("{name}.log")))
     }
 
     fn capture(&self, name: &str) -> PathBuf {
@@ -185,128 +260,34 @@ impl Checks {
         Ok(events)
     }
 
-    fn compare(&mut self, name: &str, dropped: u64) -> Result<()> {
-        let events = self.events(name)?;
-        process::run(self.python("compare").arg("--events").arg(events).args(["--dropped", &dropped.to_string()]))
+    /// Are the events of this check's topic those that it fed, but for those that podtap counts as dropped?
+    fn compare(&mut self, what: &str, ended: &Ended, drops: bool) -> Result<()> {
+        let Ended { dropped, peak_bytes, hand_over } = ended;
+        match drops {
+            true => ensure!(*dropped > 0, "{what}: nothing was dropped, so nothing is shown"),
+            false => ensure!(*dropped == 0, "{what}: {dropped} events were not delivered, with room in the spool"),
+        }
+        println!("outages: {what}: at most {} MiB of memory, {hand_over}", peak_bytes >> 20);
+        let name = self.topic.trim_start_matches("outages-").to_owned();
+        let events = self.events(&name)?;
+        process::run(self.python("compare").arg("--events").arg(&events).args(["--dropped", &dropped.to_string()]))?;
+        hand_over.check()?;
+        // Hundreds of megabytes, which nobody reads any more.
+        fs::remove_file(events)?;
+        Ok(fs::remove_file(self.capture(&name))?)
+    }
+
+    /// The broker that leads most partitions of this check's topic.
+    fn leader(&self) -> Result<usize> {
+        let id: usize = process::output(&mut self.python("leader"))?.trim().parse()?;
+        id.checked_sub(1).context("ids begin with 1")
     }
 
     fn python(&self, task: &str) -> Command {
         let mut python = Command::new(&self.python);
         python.arg(workspace::root().join("xtask/e2e/outages.py")).arg(task);
-        python.args(["--brokers", self.broker.address(), "--topic", &self.topic]);
+        python.args(["--brokers", &self.cluster.addresses(), "--topic", &self.topic]);
         python
-    }
-}
-
-/// A run of podtap that reads from a pipe.
-struct Podtap {
-    child: Child,
-    input: Option<ChildStdin>,
-    errors: PathBuf,
-}
-
-impl Podtap {
-    /// Ends its input and waits; returns how many events it says were not delivered.
-    fn end(mut self) -> Result<u64> {
-        drop(self.input.take());
-        let start = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            if start.elapsed() > Duration::from_secs(60) {
-                bail!("podtap does not end, see {}", workspace::short(&self.errors));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let said = fs::read_to_string(&self.errors)?;
-        ensure!(
-            said.contains("  exchanges\n"),
-            "podtap ended without a summary, see {}",
-            workspace::short(&self.errors)
-        );
-        ensure!(!said.contains("left in the spool"), "events were left in the spool:\n{said}");
-        let counts = said.lines().filter(|line| line.contains("  not delivered: "));
-        let count = |line: &str| line.split_whitespace().next()?.parse::<u64>().ok();
-        counts.map(|line| count(line).context("a count begins its line")).sum()
-    }
-
-    fn kill(mut self) -> Result<()> {
-        process::send(Signal::Kill, self.child.id())?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Podtap {
-    fn drop(&mut self) {
-        // Both fail only where it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The shipped capture, as often as it is wanted.
-struct Loops {
-    header: Vec<u8>,
-    packets: Vec<u8>,
-    /// Repetitions so far, in all checks.
-    count: u32,
-    record: Option<(PathBuf, File)>,
-}
-
-impl Loops {
-    fn read() -> Result<Loops> {
-        let capture = fs::read(workspace::http_captures().join("nginx-tour.pcap"))?;
-        ensure!(capture.starts_with(&0xa1b2_c3d4_u32.to_le_bytes()), "the capture is no little-endian pcap file");
-        let (header, packets) = capture.split_at(24);
-        Ok(Loops { header: header.to_owned(), packets: packets.to_owned(), count: 0, record: None })
-    }
-
-    /// What is fed from now on goes into this file, too, behind what is there from the same check.
-    fn record(&mut self, path: &Path) -> Result<()> {
-        if self.record.as_ref().is_none_or(|(before, _)| before != path) {
-            let mut file = File::create(path)?;
-            file.write_all(&self.header)?;
-            self.record = Some((path.to_owned(), file));
-        }
-        Ok(())
-    }
-
-    /// Feeds some repetitions.
-    fn feed(&mut self, podtap: &mut Podtap, repetitions: u32, pace: Duration) -> Result<()> {
-        for _ in 0..repetitions {
-            self.once(podtap)?;
-            std::thread::sleep(pace);
-        }
-        Ok(())
-    }
-
-    fn feed_until(&mut self, podtap: &mut Podtap, moment: Instant) -> Result<()> {
-        while Instant::now() < moment {
-            self.once(podtap)?;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
-    fn once(&mut self, podtap: &mut Podtap) -> Result<()> {
-        self.count += 1;
-        let packets = self.shifted()?;
-        let (_, record) = self.record.as_mut().context("a check has a file")?;
-        record.write_all(&packets)?;
-        podtap.input.as_mut().context("the input is open")?.write_all(&packets).context("podtap reads no more")
-    }
-
-    /// The packets with later times: a record's header is seconds, fraction, length in the file, length on the wire.
-    fn shifted(&self) -> Result<Vec<u8>> {
-        let (mut packets, mut at) = (self.packets.clone(), 0);
-        while at < packets.len() {
-            let number =
-                |at: usize| packets.get(at..).and_then(|rest| rest.first_chunk()).map(|it| u32::from_le_bytes(*it));
-            let (seconds, length) = number(at).zip(number(at + 8)).context("the capture is cut")?;
-            let later = seconds.wrapping_add(self.count * SHIFT_SECONDS);
-            packets[at..at + 4].copy_from_slice(&later.to_le_bytes());
-            at += 16 + length as usize;
-        }
-        Ok(packets)
     }
 }
 

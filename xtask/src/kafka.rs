@@ -15,7 +15,8 @@ use anyhow::{Context, Result, bail};
 use crate::process::{self, Running, Signal};
 use crate::workspace;
 
-const VERSION: &str = "4.3.1";
+/// Of the jars that are fetched.
+pub(crate) const VERSION: &str = "4.3.1";
 /// Kafka's own line of slf4j; without a binding it would log nothing.
 const SLF4J_VERSION: &str = "1.7.36";
 
@@ -71,6 +72,14 @@ impl Borrowed {
     pub(crate) fn borrow() -> Result<Self> {
         up(None, &Extra::default()).map(Self)
     }
+
+    /// Starts one that is nobody else's, on a port that nobody expects it on.
+    pub(crate) fn own(extra: &Extra) -> Result<Self> {
+        if let Some(broker) = running() {
+            bail!("Apache Kafka runs already, at {}: stop it with `cargo xtask kafka down`", broker.address);
+        }
+        up(Some(process::free_port()?), extra).map(Self)
+    }
 }
 
 impl Drop for Borrowed {
@@ -102,7 +111,7 @@ pub(crate) fn unavailable() -> Option<&'static str> {
 
 /// A Java program of Kafka's own, such as its console consumer. Its log goes to target/kafka/tools.log.
 pub(crate) fn tool(class: &str) -> Command {
-    let mut java = java("256m", "tools.log");
+    let mut java = java(&folder(), "256m", "tools.log");
     java.arg(class);
     java
 }
@@ -118,6 +127,14 @@ pub(crate) struct Extra {
     pub(crate) format: Vec<String>,
 }
 
+/// Has all that a server needs.
+pub(crate) fn get_ready() -> Result<()> {
+    if let Some(why) = unavailable() {
+        bail!("{why}: `cargo xtask setup --kafka` installs what is missing");
+    }
+    fetch_libraries()
+}
+
 fn up(port: Option<u16>, extra: &Extra) -> Result<Broker> {
     if let Some(broker) = running() {
         return match port {
@@ -127,10 +144,7 @@ fn up(port: Option<u16>, extra: &Extra) -> Result<Broker> {
             _ => Ok(broker),
         };
     }
-    if let Some(why) = unavailable() {
-        bail!("{why}: `cargo xtask setup --kafka` installs what is missing");
-    }
-    fetch_libraries()?;
+    get_ready()?;
 
     let port = match port {
         Some(port) if process::listens(port) => bail!("port {port} of 127.0.0.1 is taken"),
@@ -139,96 +153,56 @@ fn up(port: Option<u16>, extra: &Extra) -> Result<Broker> {
         None => process::free_port()?,
     };
     let folder = folder();
-    if folder.join("data").exists() {
-        fs::remove_dir_all(folder.join("data"))?;
-    }
     let properties = properties(port, process::free_port()?, &extra.listener) + &extra.properties;
     fs::write(folder.join("server.properties"), properties)?;
-    let mut format = java("256m", "tools.log");
-    format.args(["kafka.tools.StorageTool", "format", "--standalone"]);
-    // Any 16 bytes in Base64 do as the cluster's id.
-    format.args(["-t", "cG9kdGFwLXRlc3RzLTAwMQ", "-c", "server.properties"]).args(&extra.format);
-    process::output(&mut format)?;
+    format(&folder, &[&["--standalone".to_owned()], &extra.format[..]].concat())?;
 
     let broker = start(port)?;
     fs::write(folder.join("broker"), format!("{} {}\n", broker.process, broker.address))?;
     Ok(broker)
 }
 
-/// Starts the server with the data that it has.
+/// Starts the server, which goes on beyond this program's end.
 fn start(port: u16) -> Result<Broker> {
-    let log = folder().join("server.log");
-    let mut server = java("512m", "System.out");
-    server.args(["kafka.Kafka", "server.properties"]);
-    let output = File::create(&log)?;
+    let folder = folder();
     // A process group of its own: Ctrl-C here is not meant for it.
-    server.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
-    let mut running = Running::start(&mut server)?;
+    let mut running = Running::start(server(&folder, "512m")?.process_group(0))?;
     let process = running.id();
     running
-        .wait_until(Duration::from_secs(90), || {
-            process::listens(port) && fs::read_to_string(&log).is_ok_and(|log| log.contains("Kafka Server started"))
-        })
-        .with_context(|| format!("Apache Kafka does not start, see {}", workspace::short(&log)))?;
+        .wait_until(Duration::from_secs(90), || answers(&folder, port))
+        .with_context(|| format!("Apache Kafka does not start, see {}", workspace::short(&log(&folder))))?;
     running.leave();
     Ok(Broker { process, address: format!("127.0.0.1:{port}"), started_here: true })
 }
 
-/// A broker to be maltreated: nobody else's, stopped when dropped.
-pub(crate) struct Victim(Broker);
-
-impl Victim {
-    /// Starts one, without data, on a port that nobody else takes while it is away.
-    pub(crate) fn start(extra: &Extra) -> Result<Self> {
-        if let Some(broker) = running() {
-            bail!("Apache Kafka runs already, at {}: stop it with `cargo xtask kafka down`", broker.address);
-        }
-        up(Some(process::free_port()?), extra).map(Self)
-    }
-
-    /// `HOST:PORT`, the same all the time.
-    pub(crate) fn address(&self) -> &str {
-        &self.0.address
-    }
-
-    /// Ends it without a word (SIGKILL).
-    pub(crate) fn kill(&self) -> Result<()> {
-        process::send(Signal::Kill, self.0.process)?;
-        while is_broker(self.0.process) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
-    /// Starts it again, with its data, at its address.
-    pub(crate) fn revive(&mut self) -> Result<()> {
-        let port = self.0.address.rsplit(':').next().context("an address has a port")?.parse()?;
-        self.0 = start(port)?;
-        fs::write(folder().join("broker"), format!("{} {}\n", self.0.process, self.0.address))?;
-        Ok(())
-    }
-
-    /// It answers nothing from now on, while its connections stay open (SIGSTOP).
-    pub(crate) fn freeze(&self) -> Result<()> {
-        process::send(Signal::Freeze, self.0.process)
-    }
-
-    /// It goes on (SIGCONT).
-    pub(crate) fn thaw(&self) -> Result<()> {
-        process::send(Signal::Thaw, self.0.process)
-    }
+/// The server of a folder, with the data that it has there.
+pub(crate) fn server(folder: &Path, heap: &str) -> Result<Command> {
+    let mut server = java(folder, heap, "System.out");
+    server.args(["kafka.Kafka", "server.properties"]);
+    let output = File::create(log(folder))?;
+    server.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    Ok(server)
 }
 
-impl Drop for Victim {
-    fn drop(&mut self) {
-        // A frozen one would not see that it is to end.
-        let _ = self.thaw();
-        if is_broker(self.0.process)
-            && let Err(error) = down(&self.0)
-        {
-            eprintln!("Apache Kafka could not be stopped: {error:#}");
-        }
+/// Whether the server of a folder answers at a port of 127.0.0.1 by now.
+pub(crate) fn answers(folder: &Path, port: u16) -> bool {
+    process::listens(port) && fs::read_to_string(log(folder)).is_ok_and(|log| log.contains("Kafka Server started"))
+}
+
+/// What the server of a folder says.
+pub(crate) fn log(folder: &Path) -> PathBuf {
+    folder.join("server.log")
+}
+
+/// Makes the data of a server anew, by its server.properties.
+pub(crate) fn format(folder: &Path, arguments: &[String]) -> Result<()> {
+    if folder.join("data").exists() {
+        fs::remove_dir_all(folder.join("data"))?;
     }
+    let mut format = java(folder, "256m", "tools.log");
+    // Any 16 bytes in Base64 do as the cluster's id.
+    format.args(["kafka.tools.StorageTool", "format", "-t", "cG9kdGFwLXRlc3RzLTAwMQ", "-c", "server.properties"]);
+    process::output(format.args(arguments)).map(drop)
 }
 
 fn down(broker: &Broker) -> Result<()> {
@@ -259,7 +233,7 @@ fn is_broker(process: u32) -> bool {
         .is_ok_and(|command| command.split(|&byte| byte == 0).any(|word| word == b"kafka.Kafka"))
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     workspace::target().join("kafka")
 }
 
@@ -332,10 +306,10 @@ fn properties(port: u16, controller_port: u16, listener: &str) -> String {
     )
 }
 
-/// `java` in target/kafka with Kafka's jars, tuned for a short life.
-fn java(heap: &str, log: &str) -> Command {
+/// `java` in a folder with Kafka's jars, tuned for a short life.
+fn java(folder: &Path, heap: &str, log: &str) -> Command {
     let mut java = Command::new("java");
-    java.current_dir(folder()).arg(format!("-Xmx{heap}")).args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    java.current_dir(folder).arg(format!("-Xmx{heap}")).args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     java.arg(format!("-Dorg.slf4j.simpleLogger.logFile={log}"));
     java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
     java.arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS");

@@ -1,6 +1,7 @@
 //! Everything that is done to podtap: set-up, demo, tests, plugins, Kafka. `cargo xtask help` lists it.
 
 mod bench;
+mod bench_kafka;
 mod bench_workloads;
 mod captures;
 mod demo;
@@ -17,13 +18,16 @@ mod e2e_mysql;
 mod e2e_mysql_drivers;
 mod e2e_nginx;
 mod e2e_outages;
+mod e2e_outages_traffic;
 mod e2e_security;
 mod e2e_zeek;
 mod examples;
 mod fuzz;
 mod kafka;
+mod kafka_cluster;
 mod memcached;
 mod mongodb;
+mod network_cut;
 mod plugins;
 mod process;
 mod release;

@@ -29,6 +29,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_alive(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Lets it run on beyond this program's end.
     pub(crate) fn leave(mut self) {
         self.left = true;

@@ -1,6 +1,7 @@
 //! The release build of podtap with its plugins, which the demo, the end-to-end checks and the benchmark run.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -17,8 +18,8 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 /// A command that runs `program`, podtap, with none of the caller's environment that configures podtap.
-pub(crate) fn command(program: impl AsRef<Path>) -> Command {
-    let mut command = Command::new(program.as_ref());
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PODTAP_") {
             command.env_remove(name);

@@ -110,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 tally.step("e2e outages", || e2e_outages::run(&e2e_outages::Args::default()));
                 match missing(&e2e_security::PROGRAMS) {
                     Some(why) => tally.skip("e2e security", &why),
-                    None => tally.step("e2e security", e2e_security::run),
+                    None => tally.step("e2e security", || e2e_security::run(&e2e_security::Args::default())),
                 }
                 println!("Kafka: tested on a real Apache Kafka, and on librdkafka's mock cluster in `cargo test`");
             }

@@ -71,6 +71,9 @@ impl ReadArguments {
                 if config.kafka.brokers.is_empty() {
                     return Ok(usage("nothing to read; give a file, - for standard input, or --brokers and --topic"));
                 }
+                if config.kafka.topic.contains('{') {
+                    return Ok(usage("kafka.topic stands for several topics; name one with --topic"));
+                }
                 let (kafka, from, follow) = (&config.kafka, self.from, self.follow);
                 Source::Topic(Topic { kafka, name: &config.kafka.topic, from, follow })
             }

@@ -19,7 +19,10 @@ use crate::event::Format;
 pub struct Kafka {
     /// Brokers to connect to first, each as `host:port`. Without any, nothing goes to Kafka.
     pub brokers: Vec<String>,
-    /// Topic of the events; needed where there are brokers.
+    /// Topic of the events; needed where there are brokers. `{protocol}` in it stands for the protocol as its decoder calls
+    /// it, such as `http` (`unknown` where no decoder knows a connection), so that there is a topic for each:
+    /// `podtap.{protocol}`. A name of `agent.resource` in braces stands for its value: `{service.name}.events`. Every such
+    /// topic has to be there, or the brokers have to create it.
     pub topic: String,
     /// How a record's value is encoded.
     pub format: Format,
@@ -47,7 +50,7 @@ pub struct Kafka {
     pub tls_certificate_file: Option<PathBuf>,
     /// PEM file with the private key of that certificate.
     pub tls_key_file: Option<PathBuf>,
-    /// How this client proves who it is, where brokers ask for a name and a password (SASL).
+    /// How this client proves who it is, where brokers ask for that (SASL): by a name and a password, or by a token.
     pub sasl_mechanism: Option<SaslMechanism>,
     /// Its name.
     pub sasl_username: String,
@@ -55,6 +58,9 @@ pub struct Kafka {
     pub sasl_password: Secret,
     /// File with the password, such as one of a mounted secret. A line end after it does not count.
     pub sasl_password_file: Option<PathBuf>,
+    /// File with the token of `oauthbearer`, such as a projected service account token of Kubernetes. It is read again
+    /// before the token expires, so whoever writes it has to replace it in time.
+    pub sasl_token_file: Option<PathBuf>,
     /// Any setting of librdkafka by its own name, such as `ssl.key.password`. Stronger than all above.
     pub librdkafka_options: LibrdkafkaOptions,
 }
@@ -79,12 +85,58 @@ impl Default for Kafka {
             sasl_username: String::new(),
             sasl_password: Secret::default(),
             sasl_password_file: None,
+            sasl_token_file: None,
             librdkafka_options: LibrdkafkaOptions::default(),
         }
     }
 }
 
+/// In `kafka.topic`, stands for the protocol of an event.
+pub const PROTOCOL_IN_TOPIC: &str = "{protocol}";
+/// Letters of a protocol's name, at most: a decoder with a longer one is refused.
+const LONGEST_PROTOCOL: usize = 32;
+
 impl Kafka {
+    /// `kafka.topic` with what is known before there are events: all but [`PROTOCOL_IN_TOPIC`] is put in.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn topic_of(&self, resource: &BTreeMap<String, String>) -> Result<String, String> {
+        // Kafka's own rule for names of topics.
+        let legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+        let (mut topic, mut longest, mut rest) = (String::new(), 0, self.topic.as_str());
+        let refused = || {
+            let topic = &self.topic;
+            Err(format!("{topic:?} is no topic: allowed are 1 to 249 letters, digits, `.`, `_` and `-`"))
+        };
+        while let Some((before, after)) = rest.split_once('{') {
+            let Some((name, after)) = after.split_once('}') else { return refused() };
+            topic.push_str(before);
+            rest = after;
+            longest += before.len();
+            match (name, resource.get(name)) {
+                ("protocol", _) => {
+                    topic.push_str(PROTOCOL_IN_TOPIC);
+                    longest += LONGEST_PROTOCOL;
+                }
+                (_, Some(value)) if !value.is_empty() => {
+                    topic.extend(value.chars().map(|letter| if legal(letter) { letter } else { '_' }));
+                    longest += value.chars().count();
+                }
+                _ => {
+                    let known = resource.keys().map(String::as_str);
+                    let known: Vec<_> = std::iter::once("protocol").chain(known).collect();
+                    let topic = &self.topic;
+                    return Err(format!("{topic:?}: nothing is known of {{{name}}}; known: {}", known.join(", ")));
+                }
+            }
+        }
+        topic.push_str(rest);
+        longest += rest.len();
+        let is_legal = topic.replace(PROTOCOL_IN_TOPIC, "").chars().all(legal);
+        if !is_legal || longest > 249 || matches!(topic.as_str(), "." | "..") { refused() } else { Ok(topic) }
+    }
+
     /// What contradicts itself in TLS and SASL: keys and messages.
     pub(super) fn security_problems(&self) -> Vec<(&'static str, &'static str)> {
         let mut problems = Vec::new();
@@ -106,7 +158,16 @@ impl Kafka {
         check(key && !certificate, "kafka.tls_certificate_file", "not set, but kafka.tls_key_file is; name both");
         let passwords = usize::from(!self.sasl_password.is_empty()) + usize::from(self.sasl_password_file.is_some());
         check(passwords == 2, "kafka.sasl_password_file", "set, as is kafka.sasl_password; set one of them");
+        let by_token = self.sasl_mechanism == Some(SaslMechanism::Oauthbearer);
+        let has_token = self.sasl_token_file.is_some();
+        check(has_token && !by_token, "kafka.sasl_token_file", "set, but kafka.sasl_mechanism is not oauthbearer");
         match self.sasl_mechanism {
+            Some(SaslMechanism::Oauthbearer) => {
+                check(!has_token, "kafka.sasl_token_file", "not set, but kafka.sasl_mechanism is oauthbearer");
+                let name = !self.sasl_username.is_empty();
+                check(name, "kafka.sasl_username", "set, but a token needs no name; leave it out");
+                check(passwords > 0, "kafka.sasl_password", "set, but a token needs no password; leave it out");
+            }
             Some(_) => {
                 check(self.sasl_username.is_empty(), "kafka.sasl_username", "not set, but kafka.sasl_mechanism is");
                 let missing = "not set, but kafka.sasl_mechanism is; set that or kafka.sasl_password_file";
@@ -133,6 +194,8 @@ pub enum SaslMechanism {
     /// By challenge and response, with a longer hash.
     #[serde(rename = "scram_sha_512")]
     ScramSha512,
+    /// A token, which is sent as it is: over TLS only.
+    Oauthbearer,
 }
 
 impl SaslMechanism {
@@ -142,6 +205,7 @@ impl SaslMechanism {
             SaslMechanism::Plain => "PLAIN",
             SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
             SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::Oauthbearer => "OAUTHBEARER",
         }
     }
 }
@@ -239,6 +303,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_topic_is_made_of_what_is_known() {
+        let resource = [("service.name", "shop"), ("place", "Köln/2"), ("none", "")];
+        let resource = resource.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let topic_of = |topic: &str| Kafka { topic: topic.to_owned(), ..Kafka::default() }.topic_of(&resource);
+        assert_eq!(topic_of("events").unwrap(), "events");
+        assert_eq!(topic_of("").unwrap(), "");
+        assert_eq!(topic_of("{service.name}.{protocol}.{place}").unwrap(), "shop.{protocol}.K_ln_2");
+        assert_eq!(
+            topic_of("{server.address}").unwrap_err(),
+            "\"{server.address}\": nothing is known of {server.address}; known: protocol, none, place, service.name"
+        );
+        assert!(topic_of("a{none}").is_err());
+        for wrong in ["a/b", "{protocol", "a}b", "..", "{proto{protocol}col}", &"a".repeat(250)] {
+            assert!(topic_of(wrong).is_err(), "{wrong}");
+        }
+        assert!(topic_of(&format!("{}{{protocol}}", "a".repeat(249 - LONGEST_PROTOCOL))).is_ok());
+        assert!(topic_of(&format!("{}{{protocol}}", "a".repeat(250 - LONGEST_PROTOCOL))).is_err());
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let options = [("sasl.password", "hunter2"), ("ssl.key.pem", "-----BEGIN"), ("linger.ms", "5")];
         let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
@@ -267,5 +351,13 @@ mod tests {
         assert_eq!(keys(|kafka| kafka.sasl_username = "me".to_owned()), ["kafka.sasl_mechanism"]);
         let nameless = |kafka: &mut Kafka| kafka.sasl_mechanism = Some(SaslMechanism::Plain);
         assert_eq!(keys(nameless), ["kafka.sasl_username", "kafka.sasl_password"]);
+        assert_eq!(keys(|kafka| kafka.sasl_token_file = Some("token".into())), ["kafka.sasl_token_file"]);
+        let by_token = |kafka: &mut Kafka| kafka.sasl_mechanism = Some(SaslMechanism::Oauthbearer);
+        assert_eq!(keys(by_token), ["kafka.sasl_token_file"]);
+        let by_both = |kafka: &mut Kafka| {
+            kafka.sasl_mechanism = Some(SaslMechanism::Oauthbearer);
+            (kafka.sasl_token_file, kafka.sasl_username) = (Some("token".into()), "me".to_owned());
+        };
+        assert_eq!(keys(by_both), ["kafka.sasl_username"]);
     }
 }

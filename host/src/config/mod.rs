@@ -31,7 +31,7 @@ pub use delivery::{Delivery, TrafficChoice};
 pub use detection::Detection;
 pub use digest::Digest;
 pub use events::Events;
-pub use kafka::{Compression, Kafka, LibrdkafkaOptions, RecordKey, RecordTimestamp, SaslMechanism};
+pub use kafka::{Compression, Kafka, LibrdkafkaOptions, PROTOCOL_IN_TOPIC, RecordKey, RecordTimestamp, SaslMechanism};
 pub use keys::{Key, Kind, Section, schema, sections};
 pub use log::{Log, LogFormat, LogLevel};
 pub use output::{Output, OutputFormat};
@@ -189,11 +189,7 @@ impl Config {
         if !kafka.brokers.is_empty() && kafka.topic.is_empty() {
             refuse("kafka.topic", "not set, but kafka.brokers is; name the topic of the events".to_owned());
         }
-        // Kafka's own rule for names of topics.
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        let topic = kafka.topic.as_str();
-        if topic.len() > 249 || matches!(topic, "." | "..") || !topic.bytes().all(legal) {
-            let message = format!("{topic:?} is no topic: allowed are 1 to 249 letters, digits, `.`, `_` and `-`");
+        if let Err(message) = kafka.topic_of(&self.agent.resource) {
             refuse("kafka.topic", message);
         }
         for broker in &kafka.brokers {

@@ -44,6 +44,14 @@ pub enum PublishError {
         /// Why.
         source: io::Error,
     },
+    /// The token cannot be used.
+    #[error("kafka: {}: {reason}; check kafka.sasl_token_file", path.display())]
+    KafkaToken {
+        /// As configured.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// No broker answers.
     #[error(
         "kafka: no answer from {brokers} within {waited}{last}; check kafka.brokers, that the brokers run and can be \

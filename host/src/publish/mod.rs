@@ -6,6 +6,7 @@
 //! event that went nowhere is not to pass in silence. Only a reader that went away (`| head`) is no failure.
 
 mod error;
+mod hand_over;
 mod kafka;
 mod printable;
 mod queue;
@@ -16,9 +17,14 @@ mod stream;
 mod text;
 
 pub use error::PublishError;
+pub use hand_over::HandOver;
 pub use kafka::Kafka;
-pub(crate) use kafka::{LIBRDKAFKA_QUEUE_BYTES, set_security, setting_error};
+pub(crate) use kafka::{
+    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_TOPICS, NO_TOKEN_FILE, TokenFile,
+    set_security, setting_error,
+};
 pub use printable::Printable;
+pub(crate) use queue::MAX_SPARE_BYTES;
 pub(crate) use sink::Sink;
 pub use stream::EventStream;
 pub(crate) use text::{Bytes, DisplayDuration, Lines, terminal_columns};
@@ -27,7 +33,7 @@ pub use text::{Colour, TextLines};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::config::{Config, OutputFormat};
+use crate::config::{self, Config, OutputFormat};
 use crate::event::{Event, Format};
 use crate::stop::Stop;
 use crate::summary::Summary;
@@ -160,7 +166,9 @@ impl Outputs {
         let mut outputs = Outputs::default();
         // Kafka first: where it does not answer, an existing output file keeps what it holds.
         if with_kafka {
-            outputs.add(Kafka::open(&config.kafka, Some(&config.spool), waits)?);
+            let topic = config.kafka.topic_of(&config.agent.resource).map_err(PublishError::KafkaSetting)?;
+            let kafka = config::Kafka { topic, ..config.kafka.clone() };
+            outputs.add(Kafka::open(&kafka, Some(&config.spool), waits)?);
         }
         let format = match config.output.effective_format(with_kafka) {
             OutputFormat::None => return Ok(outputs),

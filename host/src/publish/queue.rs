@@ -11,27 +11,56 @@
 //! live, filling never waits: the oldest chunks make room, and their events are counted. Where it is recorded, filling
 //! waits for room until the other side gives up.
 //!
+//! The bound is one of memory: a chunk counts by what it takes, not by what is in it. So that chunks which are handed over
+//! before they are full take no more than they have to, they are put together where they wait.
+//!
 //! Invariant: events filled in = events taken + dropped + still here.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Traffic;
+use super::{HandOver, Traffic};
 use crate::stop::Stop;
 
 /// A chunk of this many bytes is handed over.
 const CHUNK_BYTES: usize = 64 << 10;
+/// What a chunk takes, unless its last event is a large one.
+const CHUNK_CAPACITY: usize = CHUNK_BYTES + CHUNK_BYTES / 4;
 /// Chunks kept for use again.
 const MAX_SPARE: usize = 8;
+/// What these take at most.
+pub(crate) const MAX_SPARE_BYTES: usize = MAX_SPARE * 2 * CHUNK_BYTES;
 /// How often whoever waits looks whether the end is overdue.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Encoded events, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     pub(super) events: u64,
+}
+
+impl Chunk {
+    fn new() -> Chunk {
+        Chunk { bytes: Vec::with_capacity(CHUNK_CAPACITY), events: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.events = 0;
+    }
+
+    /// Takes over what is in another one, where it has room for that as it is.
+    fn absorb(&mut self, other: &mut Chunk) -> bool {
+        let has_room = self.bytes.capacity() - self.bytes.len() >= other.bytes.len();
+        if has_room {
+            self.bytes.extend_from_slice(&other.bytes);
+            self.events += other.events;
+            other.clear();
+        }
+        has_room
+    }
 }
 
 /// The other side has given up: nothing more can be filled in.
@@ -54,7 +83,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     chunks: VecDeque<Chunk>,
-    /// Of chunks that wait, and of those taken that are not done.
+    /// Memory of chunks that wait, and of those taken that are not done.
     bytes: usize,
     spare: Vec<Chunk>,
     dropped: u64,
@@ -76,9 +105,13 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, chunk: Chunk) -> Result<Chunk, GivenUp> {
+    /// Gives an empty chunk for a full one.
+    fn push(&self, mut chunk: Chunk) -> Result<Chunk, GivenUp> {
         let mut state = self.lock();
-        while state.bytes + chunk.bytes.len() > self.max_bytes && state.bytes > 0 && !state.gone {
+        if !state.gone && state.chunks.back_mut().is_some_and(|last| last.absorb(&mut chunk)) {
+            return Ok(chunk);
+        }
+        while state.bytes + chunk.bytes.capacity() > self.max_bytes && state.bytes > 0 && !state.gone {
             if self.traffic == Traffic::Recorded {
                 if self.stop.is_overdue() {
                     return Err(GivenUp);
@@ -94,10 +127,10 @@ impl Queue {
         if state.gone {
             return Err(GivenUp);
         }
-        state.bytes += chunk.bytes.len();
+        state.bytes += chunk.bytes.capacity();
         state.chunks.push_back(chunk);
         self.news.notify_one();
-        Ok(state.spare.pop().unwrap_or_default())
+        Ok(state.spare.pop().unwrap_or_else(Chunk::new))
     }
 
     /// The oldest chunk, if there is one just now.
@@ -166,10 +199,9 @@ impl Queue {
 
 impl State {
     fn recycle(&mut self, mut chunk: Chunk) {
-        self.bytes -= chunk.bytes.len();
+        self.bytes -= chunk.bytes.capacity();
         if self.spare.len() < MAX_SPARE && chunk.bytes.capacity() <= 2 * CHUNK_BYTES {
-            chunk.bytes.clear();
-            chunk.events = 0;
+            chunk.clear();
             self.spare.push(chunk);
         }
     }
@@ -189,12 +221,12 @@ impl Drop for Taker {
 pub(super) struct Filler {
     queue: Arc<Queue>,
     chunk: Chunk,
+    hand_over: HandOver,
 }
 
 impl Filler {
     pub(super) fn new(queue: Arc<Queue>) -> Filler {
-        let bytes = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
-        Filler { queue, chunk: Chunk { bytes, events: 0 } }
+        Filler { queue, chunk: Chunk::new(), hand_over: HandOver::default() }
     }
 
     /// Where the next event is appended.
@@ -213,9 +245,17 @@ impl Filler {
         if self.chunk.events == 0 {
             return Ok(());
         }
-        let chunk = std::mem::take(&mut self.chunk);
-        self.chunk = self.queue.push(chunk)?;
+        let nothing = Chunk { bytes: Vec::new(), events: 0 };
+        let begun = Instant::now();
+        let pushed = self.queue.push(std::mem::replace(&mut self.chunk, nothing));
+        self.hand_over.add(begun.elapsed());
+        self.chunk = pushed?;
         Ok(())
+    }
+
+    /// How long that took so far.
+    pub(super) fn hand_over(&self) -> &HandOver {
+        &self.hand_over
     }
 
     /// Nothing more comes.
@@ -254,40 +294,67 @@ mod tests {
         (Arc::clone(&queue), Filler::new(queue))
     }
 
-    #[test]
-    fn live_traffic_never_waits_and_the_oldest_are_dropped_and_counted() {
-        let (queue, mut filler) = queue(10, Traffic::Live);
-        for text in ["aaaa", "bbbb", "cc"] {
-            fill(&mut filler, text).unwrap();
-        }
-        assert_eq!(queue.dropped(), 0);
-        fill(&mut filler, "ddddd").unwrap();
-        assert_eq!(queue.dropped(), 2);
-        filler.end().unwrap();
-        let mut left = Vec::new();
-        while let Some(chunk) = queue.next() {
-            left.extend(chunk.bytes.clone());
+    /// So large that nothing of the kind fits into the same chunk.
+    fn large(letter: &str) -> String {
+        letter.repeat(CHUNK_BYTES - 1)
+    }
+
+    fn letters(queue: &Queue) -> Vec<(u8, u64)> {
+        let mut letters = Vec::new();
+        while let Some(chunk) = queue.take() {
+            letters.push((chunk.bytes[0], chunk.events));
             queue.done(chunk);
         }
-        assert_eq!(left, b"ccddddd");
+        letters
+    }
+
+    #[test]
+    fn live_traffic_never_waits_and_the_oldest_are_dropped_and_counted() {
+        let (queue, mut filler) = queue(3 * CHUNK_CAPACITY, Traffic::Live);
+        for letter in ["a", "b", "c"] {
+            fill(&mut filler, &large(letter)).unwrap();
+        }
+        assert_eq!(queue.dropped(), 0);
+        // Four fifths of a chunk's memory are taken by the large one.
+        let rest = "d".repeat(CHUNK_CAPACITY - CHUNK_BYTES + 2);
+        fill(&mut filler, &rest).unwrap();
+        assert_eq!((queue.dropped(), queue.lock().bytes), (1, 3 * CHUNK_CAPACITY));
+        assert_eq!(letters(&queue), [(b'b', 1), (b'c', 1), (b'd', 1)]);
         assert_eq!(queue.lock().bytes, 0);
+        assert_eq!(filler.hand_over().chunks(), 4);
+    }
+
+    #[test]
+    fn chunks_that_are_not_full_are_put_together_while_they_wait_and_memory_keeps_its_bound() {
+        let (queue, mut filler) = queue(2 * CHUNK_CAPACITY, Traffic::Live);
+        let mut events = 0;
+        while queue.dropped() == 0 {
+            fill(&mut filler, "0123456789abcdef").unwrap();
+            events += 1;
+            let state = queue.lock();
+            let capacity: usize = state.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum();
+            assert!(capacity == state.bytes && capacity <= 2 * CHUNK_CAPACITY, "{capacity}");
+        }
+        assert_eq!(events, 2 * CHUNK_CAPACITY as u64 / 16 + 1);
+        assert_eq!(queue.dropped(), CHUNK_CAPACITY as u64 / 16);
+        assert_eq!(queue.dropped() + queue.waiting(), events);
     }
 
     #[test]
     fn what_is_taken_counts_until_it_is_done_but_is_not_dropped() {
-        let (queue, mut filler) = queue(10, Traffic::Live);
-        fill(&mut filler, "aaaaaaaa").unwrap();
+        let (queue, mut filler) = queue(CHUNK_CAPACITY, Traffic::Live);
+        fill(&mut filler, &large("a")).unwrap();
         let taken = queue.next().unwrap();
-        fill(&mut filler, "bbbb").unwrap();
-        fill(&mut filler, "cccc").unwrap();
-        assert_eq!((queue.dropped(), queue.waiting(), queue.lock().bytes), (1, 1, 12));
+        fill(&mut filler, &large("b")).unwrap();
+        fill(&mut filler, &large("c")).unwrap();
+        assert_eq!((queue.dropped(), queue.waiting(), queue.lock().bytes), (1, 1, 2 * CHUNK_CAPACITY));
         queue.done(taken);
-        assert_eq!(queue.lock().bytes, 4);
+        assert_eq!(queue.lock().bytes, CHUNK_CAPACITY);
     }
 
     #[test]
     fn recorded_traffic_waits_for_room_and_loses_nothing() {
-        let (queue, mut filler) = queue(100, Traffic::Recorded);
+        let (queue, mut filler) = queue(2 * CHUNK_CAPACITY, Traffic::Recorded);
         let taker = Taker(Arc::clone(&queue));
         let thread = std::thread::spawn(move || {
             let mut events = 0;
@@ -298,9 +365,10 @@ mod tests {
             }
             events
         });
+        let event = large("e");
         for _ in 0..500 {
-            fill(&mut filler, "0123456789012345").unwrap();
-            assert!(queue.lock().bytes <= 100);
+            fill(&mut filler, &event).unwrap();
+            assert!(queue.lock().bytes <= 2 * CHUNK_CAPACITY);
         }
         filler.end().unwrap();
         assert!(filler.wait_for_taker());
@@ -310,15 +378,15 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_taker_that_has_gone() {
-        let (queue, mut filler) = queue(10, Traffic::Recorded);
+        let (queue, mut filler) = queue(CHUNK_CAPACITY, Traffic::Recorded);
         let taker = Taker(Arc::clone(&queue));
-        fill(&mut filler, "0123456789").unwrap();
+        fill(&mut filler, &large("a")).unwrap();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
             drop(taker);
         });
-        assert_eq!(fill(&mut filler, "0123456789"), Err(GivenUp));
-        assert_eq!(fill(&mut filler, "0123456789"), Err(GivenUp));
+        assert_eq!(fill(&mut filler, &large("b")), Err(GivenUp));
+        assert_eq!(fill(&mut filler, "c"), Err(GivenUp));
         thread.join().unwrap();
     }
 
@@ -327,9 +395,9 @@ mod tests {
         let stop = Stop::by_hand(Duration::from_millis(20));
         let queue = Queue::new(10, Traffic::Recorded, stop.clone());
         let mut filler = Filler::new(Arc::clone(&queue));
-        fill(&mut filler, "0123456789").unwrap();
+        fill(&mut filler, &large("a")).unwrap();
         stop.request();
-        assert_eq!(fill(&mut filler, "0123456789"), Err(GivenUp));
+        assert_eq!(fill(&mut filler, &large("b")), Err(GivenUp));
         assert!(!filler.wait_for_taker());
     }
 }

@@ -5,10 +5,11 @@
 //! published meanwhile is for the next time.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -18,7 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::record::format_of_value;
 use super::{ReadError, Reading};
 use crate::config;
-use crate::publish::{self, PublishError};
+use crate::publish::{self, NO_TOKEN_FILE, PublishError, TokenFile};
 
 /// For how long to wait for a record before what was read is flushed.
 const POLL: Duration = Duration::from_millis(100);
@@ -145,8 +146,19 @@ impl Topic<'_> {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true");
-        BaseConsumer::from_config_and_context(&client, Log::default())
-            .map_err(|error| TopicError::Setting(publish::setting_error(&error)))
+        let token = TokenFile::of(self.kafka)?;
+        let by_token = token.is_some();
+        let consumer = BaseConsumer::from_config_and_context(&client, Log { token, ..Log::default() })
+            .map_err(|error| TopicError::Setting(publish::setting_error(&error)))?;
+        // The token is asked for by the queue of the records, and what is asked of brokers meanwhile waits for it.
+        let begun = Instant::now();
+        while by_token && !consumer.context().has_token.load(Ordering::Relaxed) {
+            drop(consumer.poll(POLL));
+            if begun.elapsed() > self.kafka.connect_timeout.0 {
+                return Err(self.unreachable(&consumer, self.kafka.connect_timeout));
+            }
+        }
+        Ok(consumer)
     }
 
     /// Assigns all partitions; returns the end of each that holds anything to read, where reading ends.
@@ -223,6 +235,10 @@ fn may_pass(error: &KafkaError) -> bool {
 struct Log {
     /// The last error that was of no record: a connection that failed, say.
     last_error: Mutex<String>,
+    /// What proves who this client is, where that is by a token.
+    token: Option<TokenFile>,
+    /// Whether that was asked for, and given.
+    has_token: AtomicBool,
 }
 
 impl Log {
@@ -234,6 +250,14 @@ impl Log {
 }
 
 impl ClientContext for Log {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let token = self.token.as_ref().ok_or(NO_TOKEN_FILE)?.token()?;
+        self.has_token.store(true, Ordering::Relaxed);
+        Ok(token)
+    }
+
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, "librdkafka: {message}");
     }

@@ -7,7 +7,9 @@ use super::{cell, default_of};
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, HumanDuration};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
-use crate::publish::LIBRDKAFKA_QUEUE_BYTES;
+use crate::publish::{
+    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_SPARE_BYTES, MAX_TOPICS,
+};
 use crate::summary::MAX_ROWS;
 use crate::{filter, read};
 
@@ -69,6 +71,7 @@ fn time(ns: u64) -> HumanDuration {
 /// All bounds, by what they are of.
 pub fn limits() -> [(&'static str, Rows); 7] {
     const BLAMED: &str = "connections_blamed";
+    let librdkafka = LIBRDKAFKA_QUEUE_BYTES + LIBRDKAFKA_QUEUE_RECORDS * LIBRDKAFKA_RECORD_BYTES;
     [
         (
             "Packets and connections",
@@ -300,8 +303,20 @@ pub fn limits() -> [(&'static str, Rows); 7] {
                 ),
                 fixed(
                     "events that librdkafka holds, beside that queue",
-                    bytes(LIBRDKAFKA_QUEUE_BYTES),
+                    format!("{}, {LIBRDKAFKA_QUEUE_RECORDS} events", bytes(LIBRDKAFKA_QUEUE_BYTES)),
                     "events wait in the spool, or in the queue",
+                    &[],
+                ),
+                fixed(
+                    "memory that Kafka takes in all",
+                    format!("`delivery.queue_bytes` + {}MiB", (librdkafka + MAX_SPARE_BYTES).div_ceil(1 << 20)),
+                    "the sum of the two above, where librdkafka needs up to 1KiB for an event beside its value",
+                    &[],
+                ),
+                fixed(
+                    "topics, where `kafka.topic` has one for each protocol",
+                    MAX_TOPICS,
+                    "events of further protocols go to the topic of a protocol `other`",
                     &[],
                 ),
                 key(

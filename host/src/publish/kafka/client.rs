@@ -8,7 +8,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 
 use super::reports::{Reports, is_about_the_record, reason};
-use crate::config::{self, HumanDuration, LibrdkafkaOptions, RecordTimestamp};
+use super::topics::Topics;
+use crate::config::{self, HumanDuration, LibrdkafkaOptions, RecordTimestamp, SaslMechanism};
 use crate::event::Format;
 use crate::publish::record::Record;
 use crate::publish::{PublishError, Traffic};
@@ -25,7 +26,7 @@ pub(super) struct Client {
     producer: ThreadedProducer<Reports>,
     settings: ClientConfig,
     pub(super) brokers: String,
-    pub(super) topic: String,
+    topics: Topics,
     timestamp: RecordTimestamp,
     /// Whether records are kept that are refused for a reason that may pass.
     gives_back: bool,
@@ -62,7 +63,7 @@ impl Client {
             producer: producer(&settings, reports)?,
             settings,
             brokers: config.brokers.join(","),
-            topic: config.topic.clone(),
+            topics: Topics::new(&config.topic),
             timestamp: config.timestamp,
             gives_back: reports.gives_back(),
             headers: Vec::new(),
@@ -79,9 +80,9 @@ impl Client {
     /// Hands a record to librdkafka.
     pub(super) fn send(&mut self, record: &Record<'_>, segment: usize) -> Answer {
         let headers = self.headers_of(record);
-        let mut outgoing = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, segment)
-            .payload(record.value)
-            .headers(headers);
+        let topic = self.topics.of(record.protocol);
+        let mut outgoing =
+            BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, segment).payload(record.value).headers(headers);
         if !record.key.is_empty() {
             outgoing = outgoing.key(record.key);
         }
@@ -106,12 +107,21 @@ impl Client {
         }
     }
 
-    /// Asks for the topic, whose state librdkafka otherwise takes for known for minutes.
-    pub(super) fn ask_for_topic(&self) {
+    /// As configured.
+    pub(super) fn topic(&self) -> &str {
+        self.topics.pattern()
+    }
+
+    /// Asks for the topics, whose state librdkafka otherwise takes for known for minutes.
+    pub(super) fn ask_for_topics(&self) {
         /// The sender waits for it.
         const PATIENCE: Duration = Duration::from_secs(1);
-        if let Err(error) = self.producer.client().fetch_metadata(Some(&self.topic), PATIENCE) {
-            tracing::debug!(%error, topic = self.topic, "kafka: no answer about the topic");
+        for topic in self.topics.used() {
+            if let Err(error) = self.producer.client().fetch_metadata(Some(topic), PATIENCE) {
+                tracing::debug!(%error, topic, "kafka: no answer about the topic");
+                // Nor would there be about the next one.
+                break;
+            }
         }
     }
 
@@ -138,14 +148,20 @@ impl Client {
         headers
     }
 
-    /// Asks the brokers for the topic: what cannot work fails here, before any event is lost.
+    /// Asks the brokers for the topic: what cannot work fails here, before any event is lost. Where each protocol has its
+    /// own, none is known yet: then that brokers answer is all.
     pub(super) fn check_topic(&self, connect_timeout: HumanDuration, reports: &Reports) -> Result<(), PublishError> {
         let started = Instant::now();
+        let Some(topic_name) = self.topics.single() else {
+            let answer = self.producer.client().fetch_cluster_id(connect_timeout.0);
+            let silence = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+            return answer.map(drop).ok_or_else(|| self.unreachable(connect_timeout, &silence, reports));
+        };
         let refusal = loop {
             let left = connect_timeout.0.saturating_sub(started.elapsed());
-            let metadata = self.producer.client().fetch_metadata(Some(&self.topic), left);
+            let metadata = self.producer.client().fetch_metadata(Some(topic_name), left);
             let metadata = metadata.map_err(|error| self.unreachable(connect_timeout, &error, reports))?;
-            let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+            let topic = metadata.topics().iter().find(|topic| topic.name() == topic_name);
             let Some(error) = topic.and_then(|topic| topic.error()) else { return Ok(()) };
             let error = RDKafkaErrorCode::from(error);
             let being_created =
@@ -166,7 +182,7 @@ impl Client {
             }
             error => format!("{error}; check the brokers and kafka.topic"),
         };
-        Err(PublishError::KafkaTopic { topic: self.topic.clone(), brokers: self.brokers.clone(), reason })
+        Err(PublishError::KafkaTopic { topic: topic_name.to_owned(), brokers: self.brokers.clone(), reason })
     }
 
     fn unreachable(&self, waited: HumanDuration, error: &KafkaError, reports: &Reports) -> PublishError {
@@ -196,6 +212,8 @@ fn settings(config: &config::Kafka, traffic: Traffic) -> Result<ClientConfig, Pu
         .set("message.timeout.ms", message_timeout.to_string())
         // librdkafka's own bound is 1 GiB.
         .set("queue.buffering.max.kbytes", (LIBRDKAFKA_QUEUE_BYTES >> 10).to_string())
+        // What it needs for each record beside its bytes counts as well, if not for that bound.
+        .set("queue.buffering.max.messages", LIBRDKAFKA_QUEUE_RECORDS.to_string())
         .set("linger.ms", "50")
         .set("batch.size", "262144")
         // As Java clients partition: a consumer may count on it.
@@ -237,20 +255,28 @@ pub(crate) fn set_security(client: &mut ClientConfig, config: &config::Kafka) ->
         }
     }
     if let Some(mechanism) = config.sasl_mechanism {
+        client.set("sasl.mechanism", mechanism.name());
+        if mechanism == SaslMechanism::Oauthbearer {
+            // The client's context has it.
+            return Ok(());
+        }
         let password = match &config.sasl_password_file {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|source| PublishError::KafkaPassword { path: path.clone(), source })?,
             None => config.sasl_password.0.clone(),
         };
-        client.set("sasl.mechanism", mechanism.name());
         client.set("sasl.username", &config.sasl_username);
         client.set("sasl.password", password.trim_end_matches(['\r', '\n']));
     }
     Ok(())
 }
 
-/// Bytes of records that librdkafka holds at most.
+/// Bytes of records' values that librdkafka holds at most.
 pub(crate) const LIBRDKAFKA_QUEUE_BYTES: usize = 32 << 20;
+/// Records that librdkafka holds at most.
+pub(crate) const LIBRDKAFKA_QUEUE_RECORDS: usize = 50_000;
+/// What librdkafka needs for a record beside its value: key, headers and its own. Measured, some 850.
+pub(crate) const LIBRDKAFKA_RECORD_BYTES: usize = 1 << 10;
 
 /// An error of a setting, without the value where that may be a secret.
 pub(crate) fn setting_error(error: &KafkaError) -> String {

@@ -13,17 +13,23 @@
 mod client;
 mod reports;
 mod sender;
+mod token;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 
 use self::client::Client;
-pub(crate) use self::client::{LIBRDKAFKA_QUEUE_BYTES, set_security, setting_error};
+pub(crate) use self::client::{
+    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, set_security, setting_error,
+};
 use self::reports::Reports;
 use self::sender::{Sender, Sent, Watch};
+pub(crate) use self::token::{NO_TOKEN_FILE, TokenFile};
+pub(crate) use self::topics::MAX_TOPICS;
 use super::queue::{Filler, GivenUp, Taker};
 use super::spool::Spool;
-use super::{Delivery, Output, PublishError, Traffic, Waits, record};
+use super::{Delivery, HandOver, Output, PublishError, Traffic, Waits, record};
 use crate::config::{self, RecordKey};
 use crate::event::{Event, Format, Value};
 
@@ -52,7 +58,8 @@ impl Kafka {
     pub fn open(config: &config::Kafka, spool: Option<&config::Spool>, waits: &Waits) -> Result<Kafka, PublishError> {
         let queue = waits.queue();
         let is_live = waits.traffic == Traffic::Live;
-        let reports = Reports::new(queue.clone(), is_live || spool.is_some_and(|spool| spool.directory.is_some()));
+        let gives_back = is_live || spool.is_some_and(|spool| spool.directory.is_some());
+        let reports = Reports::new(queue.clone(), gives_back, TokenFile::of(config)?);
         let client = Client::new(config, waits.traffic, &reports)?;
         if !is_live {
             client.check_topic(config.connect_timeout, &reports)?;
@@ -105,6 +112,11 @@ impl Kafka {
         Ok(())
     }
 
+    /// How long the thread that publishes took to hand events over.
+    pub fn hand_over(&self) -> &HandOver {
+        self.filler.hand_over()
+    }
+
     fn given_up(&mut self) -> PublishError {
         let unknown = || PublishError::KafkaFatal("it was told to end".to_owned());
         self.join().unwrap_or_else(unknown)
@@ -113,6 +125,14 @@ impl Kafka {
     /// Waits for the thread's end; gives why it came early, once.
     fn join(&mut self) -> Option<PublishError> {
         if let Some(thread) = self.thread.take() {
+            let times = self.filler.hand_over();
+            tracing::debug!(
+                chunks = times.chunks(),
+                p99_ns = times.percentile(99).as_nanos() as u64,
+                longest_ns = times.longest().as_nanos() as u64,
+                histogram = %times,
+                "kafka: how long it took to hand events over"
+            );
             let panicked = || Sent {
                 error: Some(PublishError::KafkaFatal("the thread that sends has panicked".to_owned())),
                 ..Sent::default()

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, Timestamp};
 use rdkafka::producer::ProducerContext;
 
+use super::token::{NO_TOKEN_FILE, TokenFile};
 use crate::event::{CONNECTION_SCHEMA, EXCHANGE_SCHEMA, Format};
 use crate::publish::queue::Queue;
 use crate::publish::record::{self, Record};
@@ -28,6 +29,7 @@ struct Shared {
     queue: Arc<Queue>,
     /// Whether records are given back that were refused for a reason that may pass: a topic that is not there, say.
     gives_back: bool,
+    token: Option<TokenFile>,
 }
 
 /// Records as bytes of `record`, with their segment.
@@ -56,9 +58,10 @@ pub(super) struct Counts {
 }
 
 impl Reports {
-    pub(super) fn new(queue: Arc<Queue>, gives_back: bool) -> Reports {
+    /// `token`: what proves who this client is, where that is by a token.
+    pub(super) fn new(queue: Arc<Queue>, gives_back: bool, token: Option<TokenFile>) -> Reports {
         let (counts, progress) = (Mutex::default(), Condvar::new());
-        Reports(Arc::new(Shared { counts, progress, queue, gives_back }))
+        Reports(Arc::new(Shared { counts, progress, queue, gives_back, token }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -128,6 +131,12 @@ impl Reports {
 }
 
 impl ClientContext for Reports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.0.token.as_ref().ok_or(NO_TOKEN_FILE)?.token()
+    }
+
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, "librdkafka: {message}");
     }

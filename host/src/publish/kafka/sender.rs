@@ -156,7 +156,7 @@ impl Sender {
             return Ok(false);
         }
         if self.paused_until.take().is_some() {
-            self.client.ask_for_topic();
+            self.client.ask_for_topics();
         }
         if has_given_back {
             return self.send_again();
@@ -222,6 +222,7 @@ impl Sender {
             self.room_at = self.reports.wake_after(self.in_flight() / 8);
         }
         if let Some(why) = passed.not_now {
+            tracing::debug!(why, "kafka: nothing can be sent for now");
             self.reports.note_error(why);
             self.paused_until = Some(Instant::now() + RETRY);
         }
@@ -375,7 +376,7 @@ impl Watch {
     }
 
     fn look(&mut self, reports: &Reports, client: &Client, in_flight: u64, is_idle: bool) {
-        let (brokers, topic) = (&*client.brokers, &*client.topic);
+        let (brokers, topic) = (&*client.brokers, client.topic());
         let answered = reports.lock().answered;
         let now = Instant::now();
         if answered != self.answered || is_idle {
