@@ -257,6 +257,7 @@ fn what_is_refused_for_a_reason_that_may_pass_is_sent_again() {
 
 #[test]
 fn a_topic_that_is_not_there_is_waited_for() {
+    keep_log();
     let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
     for spooled in [false, true] {
         cluster.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
@@ -272,6 +273,8 @@ fn a_topic_that_is_not_there_is_waited_for() {
         let delivery = kafka.finish().unwrap();
         assert_eq!((delivery.delivered, delivery.failed_total()), (400, 0), "{delivery:?}");
     }
+    // What librdkafka had no room for, it does not even take.
+    assert!(logged("nothing can be sent for now") > 0);
     assert_eq!(consume(&cluster).0, (0..800).collect());
     assert_eq!(segments(folder.path()), 0);
 }
@@ -296,6 +299,21 @@ fn after_a_fatal_error_another_producer_goes_on_with_what_there_is() {
     }
     assert_eq!(consume(&cluster).0, (0..4000).collect());
     assert_eq!(segments(folder.path()), 0);
+}
+
+#[test]
+fn a_topic_that_comes_later_is_noticed_where_librdkafka_had_taken_all_that_there_is() {
+    let cluster = cluster();
+    cluster.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let mut run = run(&cluster);
+    run.kafka.librdkafka_options.0.insert("topic.metadata.propagation.max.ms".to_owned(), "100".to_owned());
+    let mut kafka = run.open().unwrap();
+    publish(&mut kafka, 0..10);
+    // Long enough to be given back.
+    std::thread::sleep(Duration::from_secs(3));
+    cluster.topic_error(TOPIC, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    let delivery = kafka.finish().unwrap();
+    assert_eq!((delivery.delivered, delivery.failed_total()), (10, 0), "{delivery:?}");
 }
 
 #[test]

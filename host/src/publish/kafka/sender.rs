@@ -195,6 +195,8 @@ impl Sender {
     /// Sends what was given back, once it is time.
     fn send_again(&mut self) -> Result<bool, PublishError> {
         let Some(mut again) = self.reports.take_given_back() else { return Ok(false) };
+        // Else librdkafka would refuse them for as long as it takes what it knew of the topic for true.
+        self.client.ask_for_topics();
         let mut moved = false;
         while let Some((segment, bytes)) = again.pop_front() {
             let passed = pass(&mut self.client, &bytes, segment);
