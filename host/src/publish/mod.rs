@@ -12,6 +12,7 @@ mod queue;
 mod record;
 mod sink;
 mod spool;
+mod status;
 mod stream;
 mod text;
 
@@ -20,6 +21,7 @@ pub use kafka::Kafka;
 pub(crate) use kafka::{LIBRDKAFKA_QUEUE_BYTES, set_security, setting_error};
 pub use printable::Printable;
 pub(crate) use sink::Sink;
+pub use status::{KafkaStatus, OutputStatus, SpoolStatus, Target, Watched};
 pub use stream::EventStream;
 pub(crate) use text::{Bytes, DisplayDuration, Lines, terminal_columns};
 pub use text::{Colour, TextLines};
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, OutputFormat};
 use crate::event::{Event, Format};
+use crate::requests::Requests;
 use crate::stop::Stop;
 use crate::summary::Summary;
 
@@ -85,6 +88,11 @@ pub trait Output {
 
     /// For a decoder's name, the attribute that holds the status of its exchanges.
     fn learn_status_attributes(&mut self, _attributes: &HashMap<String, String>) {}
+
+    /// For whoever wants to know from another thread how it is doing; none where there is nothing to say.
+    fn watched(&self) -> Option<Arc<dyn Watched>> {
+        None
+    }
 }
 
 /// What became of events that were taken.
@@ -130,6 +138,8 @@ impl Delivery {
 pub struct Outputs {
     outputs: Vec<Place>,
     summary: Summary,
+    /// For whoever asks for metrics; none where nobody can.
+    requests: Option<Requests>,
     /// Why outputs were left out, until the end.
     failures: Vec<PublishError>,
     delivery: Option<Delivery>,
@@ -192,12 +202,35 @@ impl Outputs {
         }
     }
 
+    /// From now on, counts requests for so many servers.
+    pub fn count_requests(&mut self, max_servers: usize) {
+        self.requests = Some(Requests::new(max_servers));
+    }
+
+    /// Requests counted, where they are.
+    pub fn requests(&self) -> Option<&Requests> {
+        self.requests.as_ref()
+    }
+
+    /// Each output, as another thread may look at it.
+    pub fn watched(&self) -> Vec<Arc<dyn Watched>> {
+        self.outputs.iter().filter_map(|place| place.output.watched()).collect()
+    }
+
+    /// Why outputs were left out.
+    pub fn failures(&self) -> impl Iterator<Item = &PublishError> {
+        self.failures.iter()
+    }
+
     /// Takes an event.
     ///
     /// # Errors
     /// When no output is left: the first one's failure, or [`PublishError::ReaderGone`].
     pub fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         self.summary.record(event);
+        if let (Some(requests), Event::Exchange(exchange)) = (&mut self.requests, event) {
+            requests.record(exchange);
+        }
         self.each(1, |output| output.publish(event))
     }
 

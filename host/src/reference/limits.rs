@@ -4,6 +4,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{cell, default_of};
+use crate::admin::fixed as admin;
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, HumanDuration};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
@@ -67,7 +68,7 @@ fn time(ns: u64) -> HumanDuration {
 }
 
 /// All bounds, by what they are of.
-pub fn limits() -> [(&'static str, Rows); 7] {
+pub fn limits() -> [(&'static str, Rows); 8] {
     const BLAMED: &str = "connections_blamed";
     [
         (
@@ -329,6 +330,19 @@ pub fn limits() -> [(&'static str, Rows); 7] {
                     "podtap ends; what was not sent stays in the spool, or is given up",
                     &[],
                 ),
+            ],
+        ),
+        (
+            "Whoever asks podtap how it is",
+            vec![
+                key(
+                    "admin.max_servers",
+                    "requests of further servers are counted together, with `other` for their protocol and port",
+                    &[],
+                ),
+                fixed("connections at once", admin::MAX_CONNECTIONS, "further ones wait in the kernel", &[]),
+                fixed("length of a request's line and headers", bytes(admin::MAX_HEAD_BYTES), "it is refused", &[]),
+                fixed("time for a request", HumanDuration(admin::REQUEST_TIMEOUT), "the connection is closed", &[]),
             ],
         ),
         (
