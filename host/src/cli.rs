@@ -27,6 +27,7 @@ mod common;
 mod plugin;
 mod read;
 mod run;
+mod tap;
 
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
@@ -47,6 +48,8 @@ enum Command {
     Replay(Box<ReplayArguments>),
     /// Show the events of a Kafka topic, a file or a pipe
     Read(Box<read::ReadArguments>),
+    /// Show what a running podtap sees, as it sees it
+    Tap(tap::TapArguments),
     /// Check a configuration file and the decoders that it is for, and list every problem
     Validate {
         /// Configuration file (.yaml, .yml, .toml or .json)
@@ -93,6 +96,7 @@ impl Arguments {
             Command::Run(arguments) => arguments.run(),
             Command::Replay(arguments) => arguments.run(),
             Command::Read(arguments) => arguments.run(),
+            Command::Tap(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
             Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),

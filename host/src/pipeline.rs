@@ -420,7 +420,11 @@ impl Worker<'_, '_> {
         filter: Option<&mut Filter>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, FileError> {
-        let mut file = CaptureFile::open_until(path, self.stop).map_err(|error| FileError::File(error.to_string()))?;
+        // A pipe may have nothing for a while, not even the head of a file.
+        self.waits();
+        let opened = CaptureFile::open_until(path, self.stop).map_err(|error| FileError::File(error.to_string()));
+        self.tell_after_wait();
+        let mut file = opened?;
         let result = self.packets(&mut file, filter, progress);
         // Whatever happened to the file, what was decoded of it is to be seen.
         self.finish();

@@ -43,11 +43,14 @@ const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Error, Outcome::NoResponse
 /// Exchanges of one server, by outcome.
 type Server = [Option<Box<Durations>>; OUTCOMES.len()];
 
+/// Port of a server, and on whose side of its connections podtap is.
+type Place = (u16, Option<Vantage>);
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Requests {
     /// A few protocols: those that decoders declare.
-    protocols: Vec<(Box<str>, HashMap<(u16, Option<Vantage>), Server>)>,
+    protocols: Vec<(Box<str>, HashMap<Place, Server>)>,
     other: Server,
     servers: usize,
     max_servers: usize,
@@ -94,7 +97,7 @@ impl Requests {
         server[outcome].get_or_insert_default().record(exchange.duration);
     }
 
-    fn server(&mut self, protocol: &str, place: (u16, Option<Vantage>)) -> &mut Server {
+    fn server(&mut self, protocol: &str, place: Place) -> &mut Server {
         let known = self.protocols.iter().position(|(name, _)| **name == *protocol);
         let is_known = known.is_some_and(|index| self.protocols[index].1.contains_key(&place));
         if !is_known && self.servers >= self.max_servers {

@@ -37,18 +37,19 @@ impl Agent {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (input, mut log) = (child.stdin.take(), BufReader::new(child.stderr.take().unwrap()));
+        let (input, log) = (child.stdin.take(), BufReader::new(child.stderr.take().unwrap()));
+        let mut agent = Agent { child, input, address: String::new(), log };
         let mut said = String::new();
-        loop {
+        while agent.address.is_empty() {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "podtap ended without listening:\n{said}");
+            assert!(agent.log.read_line(&mut line).unwrap() > 0, "podtap ended without listening:\n{said}");
             said.push_str(&line);
             let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
             if line["message"] == "admin: listening" {
-                let address = line["address"].as_str().unwrap().to_owned();
-                return Agent { child, input, address, log };
+                line["address"].as_str().unwrap().clone_into(&mut agent.address);
             }
         }
+        agent
     }
 
     /// Status, media type and body.
@@ -160,7 +161,7 @@ fn metrics_are_what_the_summary_says_in_the_end() {
     assert_eq!(metrics.sum("podtap_request_duration_seconds_count"), 292.0);
     let bucket = |le| {
         format!(
-            "podtap_request_duration_seconds_bucket{{le=\"{le}\",protocol=\"http\",server_port=\"8080\",vantage=\"\",outcome=\"ok\"}}"
+            "podtap_request_duration_seconds_bucket{{protocol=\"http\",server_port=\"8080\",vantage=\"\",outcome=\"ok\",le=\"{le}\"}}"
         )
     };
     assert_eq!(metrics.get(&bucket("+Inf")), 286.0);
@@ -409,8 +410,10 @@ impl Drop for Pod {
 #[test]
 fn a_live_agent_tells_of_its_service_and_not_of_who_asks_it() {
     let Some(pod) = Pod::start(&[]) else { return };
-    // The one that shows that the server is up may have come before podtap captures.
-    let before = pod.metrics_with(|metrics| metrics.get("podtap_ready") == 1.0).sum("podtap_requests_total");
+    // The one that has shown that the server is up: podtap captures since before it listened.
+    let before =
+        pod.metrics_with(|metrics| metrics.get("podtap_ready") == 1.0 && metrics.sum("podtap_requests_total") > 0.0);
+    let before = before.sum("podtap_requests_total");
     for _ in 0..20 {
         pod.get("http://127.0.0.1:8000/Cargo.toml").unwrap();
     }
@@ -428,4 +431,157 @@ fn a_live_agent_tells_of_its_service_and_not_of_who_asks_it() {
     assert_eq!(metrics.get("podtap_capture_interfaces{state=\"open\"}"), 1.0);
     assert_eq!(metrics.get("podtap_decoded_connections_ratio"), 1.0);
     assert_eq!(pod.get("http://127.0.0.1:9464/readyz").unwrap(), "ok\n");
+}
+
+/// Lines of /exchanges, read by curl.
+struct Reader {
+    curl: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Reader {
+    fn of(agent: &Agent, query: &str) -> Reader {
+        let before = agent.metrics().sum("podtap_exchanges_readers");
+        let url = format!("http://{}/exchanges{query}", agent.address);
+        let mut curl =
+            Command::new("timeout").args(["60", "curl", "-sN", &url]).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(curl.stdout.take().unwrap());
+        agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_readers") > before);
+        Reader { curl, lines }
+    }
+
+    /// What comes, up to the end of the stream.
+    fn all(mut self) -> Vec<serde_json::Value> {
+        let mut text = String::new();
+        self.lines.read_to_string(&mut text).unwrap();
+        assert!(self.curl.wait().unwrap().success());
+        text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+const EXCHANGES: (&str, &str) = ("PODTAP_ADMIN_EXCHANGES", "true");
+
+/// The tour's events as `--output json` has them.
+fn tour_events() -> Vec<serde_json::Value> {
+    support::podtap_reading(&["replay", "-", "--output", "json"], &tour()).exchanges()
+}
+
+#[test]
+fn whoever_reads_along_gets_the_events_that_the_outputs_get_or_those_that_match() {
+    let mut agent = Agent::replay(&[], &[EXCHANGES]);
+    let everything = Reader::of(&agent, "");
+    let errors = Reader::of(&agent, "?filter=outcome+%3D%3D+%22error%22");
+    agent.feed(&tour());
+    agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_total") == 293.0);
+    assert_eq!(agent.finish().code, Some(0));
+    let end = serde_json::json!({"kind": "end", "lost": 0});
+    let mut expected = tour_events();
+    let matching: Vec<_> =
+        expected.iter().filter(|event| event["outcome"] == "error").cloned().chain([end.clone()]).collect();
+    expected.push(end);
+    assert_eq!(everything.all(), expected);
+    assert_eq!(matching.len(), 7);
+    assert_eq!(errors.all(), matching);
+}
+
+#[test]
+fn tap_shows_events_as_read_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.jsonl");
+    let lines: String = tour_events().iter().map(|event| format!("{event}\n")).collect();
+    std::fs::write(&file, lines).unwrap();
+    for (arguments, expected) in [
+        (&["--output", "json"][..], &["--output", "json"][..]),
+        (&["--filter", "outcome == \"error\""], &["--filter", "outcome == \"error\""]),
+        (&["--count", "5"], &["--count", "5"]),
+    ] {
+        let mut agent = Agent::replay(&[], &[EXCHANGES]);
+        let url = format!("http://{}", agent.address);
+        let tap = Command::new(env!("CARGO_BIN_EXE_podtap"))
+            .args(["tap", "--agent", &url])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_readers") == 1.0);
+        agent.feed(&tour());
+        agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_total") == 293.0);
+        agent.finish();
+        let output = tap.wait_with_output().unwrap();
+        let read = support::podtap(&[&["read", file.to_str().unwrap()][..], expected].concat());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), read.stdout);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+        assert!(!read.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_reader_that_is_too_slow_is_told_what_it_lost_and_podtap_goes_on() {
+    let mut agent = Agent::replay(&[], &[EXCHANGES]);
+    let mut slow = Reader::of(&agent, "");
+    let mut capture = support::Capture::default();
+    let request = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(2000));
+    for _ in 0..8_u16 {
+        for number in 0..1000_u16 {
+            capture.connection(10_000 + number, 80).client(&request).server("HTTP/1.1 204 No\r\n\r\n").close();
+        }
+    }
+    // Nobody takes what curl prints, so that all on the way fills up.
+    agent.feed(&capture.file(101));
+    let metrics = agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_total") == 8000.0);
+    let lost = metrics.get("podtap_exchanges_readers_lost_events_total");
+    assert!(lost > 0.0, "nothing was lost");
+    assert_eq!(metrics.get("podtap_events_total{kind=\"exchange\"}"), 8000.0);
+    let (mut events, mut missing) = (0, 0);
+    loop {
+        let mut line = String::new();
+        assert!(slow.lines.read_line(&mut line).unwrap() > 0, "{events} events, {missing} missing, and then nothing");
+        if line.trim().is_empty() {
+            continue;
+        }
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        match line["kind"].as_str() {
+            Some("lost") => missing += line["events"].as_u64().unwrap(),
+            _ => events += 1,
+        }
+        if events + missing == 8000 {
+            break;
+        }
+    }
+    assert_eq!(missing as f64, lost);
+    drop(agent.input.take());
+    assert_eq!(slow.all(), [serde_json::json!({"kind": "end", "lost": missing})]);
+    assert_eq!(agent.finish().code, Some(0));
+}
+
+#[test]
+fn events_are_read_only_where_that_is_allowed_and_by_a_few() {
+    let agent = Agent::replay(&[], &[]);
+    assert_eq!(agent.get("/exchanges", "*/*").0, 403);
+    let url = format!("http://{}", agent.address);
+    let tap = support::podtap(&["tap", "--agent", &url]);
+    assert_eq!(tap.errors(), [format!("podtap: error: {url}/exchanges: admin.exchanges is not set")]);
+    drop(agent);
+    let tap = support::podtap(&["tap", "--agent", &url]);
+    assert!(
+        tap.code == Some(1) && tap.stderr.contains("is podtap running there, with admin.listen set?"),
+        "{}",
+        tap.stderr
+    );
+    assert_eq!(support::podtap(&["tap", "--filter", "outcome =="]).code, Some(2));
+
+    let agent = Agent::replay(&[], &[EXCHANGES]);
+    let (status, _, body) = agent.get("/exchanges?filter=nonsense", "*/*");
+    assert!(status == 400 && body.starts_with("filter: column 1, at \"nonsense\""), "{status} {body}");
+    assert_eq!(agent.get("/exchanges?fitler=true", "*/*").0, 400);
+    let readers: Vec<_> = (0..4).map(|_| Reader::of(&agent, "")).collect();
+    assert_eq!(agent.get("/exchanges", "*/*").0, 503);
+    for mut reader in readers {
+        reader.curl.kill().unwrap();
+        reader.curl.wait().unwrap();
+    }
+    // One that goes is noticed with the next event or sign of life.
+    agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_readers") < 4.0);
 }

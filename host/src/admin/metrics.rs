@@ -384,6 +384,15 @@ const OUTPUTS: &[Metric] = &[
 ];
 
 const ITSELF: &[Metric] = &[
+    gauge("podtap_exchanges_readers", &[], "Who reads /exchanges now.", |scrape| {
+        scrape.readers.map(|[readers, _]| one(readers)).unwrap_or_default()
+    }),
+    counter(
+        "podtap_exchanges_readers_lost_events_total",
+        &[],
+        "Events that readers of /exchanges did not get because they were too slow, of all of them added.",
+        |scrape| scrape.readers.map(|[_, lost]| one(lost)).unwrap_or_default(),
+    ),
     gauge("podtap_build_info", &["version"], "Always 1, with podtap's version.", |_| {
         vec![Sample::of([env!("CARGO_PKG_VERSION")], 1)]
     }),

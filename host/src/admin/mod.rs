@@ -1,4 +1,5 @@
-//! What podtap tells of itself over HTTP: `/metrics`, `/healthz`, `/readyz`, `/config`.
+//! What podtap tells of itself over HTTP: `/metrics`, `/healthz`, `/readyz`, `/config`, and where that is allowed, events as
+//! they are made at `/exchanges`.
 //!
 //! ```text
 //!  worker ── a snapshot, about once a second ──> Board <── at each request ── thread of the server <── HTTP
@@ -6,8 +7,9 @@
 //! ```
 //!
 //! Nothing here is on the way of a packet or an event: the worker counts for itself, and where the server is off it does
-//! not even look at the clock. What is told holds no payload, no address and no secret.
+//! not even look at the clock. What is told holds no payload and no secret, and but for events, no address.
 
+mod exchanges;
 mod health;
 mod metrics;
 mod process;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::decoder::{DecoderStatus, Waiting};
-use crate::publish::{OutputStatus, Outputs, Watched};
+use crate::publish::{Broadcast, OutputStatus, Outputs, Watched};
 use crate::requests::Requests;
 
 pub use metrics::{Kind, METRICS, Metric, Source};
@@ -79,6 +81,8 @@ struct Inner {
     /// The effective configuration, in JSON; secrets are not in it.
     config: String,
     max_servers: usize,
+    /// None where it is not allowed.
+    broadcast: Option<Broadcast>,
     /// After so long without an acknowledgement, Kafka is taken to be away.
     kafka_patience: Duration,
     /// Whether decoders are needed: not where only connections are told of.
@@ -94,6 +98,7 @@ impl Board {
             outputs: Mutex::default(),
             waits: AtomicBool::new(false),
             config: shown(config),
+            broadcast: config.admin.exchanges.then(Broadcast::default),
             max_servers: config.admin.max_servers as usize,
             kafka_patience: config.kafka.timeout.0,
             needs_decoders: !config.events.connections,
@@ -104,6 +109,9 @@ impl Board {
     pub(crate) fn watch(&self, outputs: &mut Outputs) {
         if self.0.max_servers > 0 {
             outputs.count_requests(self.0.max_servers);
+        }
+        if let Some(broadcast) = &self.0.broadcast {
+            outputs.broadcast(broadcast.clone());
         }
         *lock(&self.0.outputs) = outputs.watched();
     }
@@ -128,8 +136,9 @@ impl Board {
             None => (Arc::new(Snapshot { decoded_share: 1.0, ..Snapshot::default() }), Duration::ZERO),
         };
         let process = process::Process::now();
+        let readers = self.0.broadcast.as_ref().map(|broadcast| [broadcast.count(), broadcast.lost()]);
         let waits = self.0.waits.load(Ordering::Relaxed);
-        let mut scrape = Scrape { snapshot, has_begun, age, waits, outputs, process, is_ready: false };
+        let mut scrape = Scrape { snapshot, has_begun, age, waits, outputs, process, readers, is_ready: false };
         scrape.is_ready = health::complaints(&scrape, &self.0).is_empty();
         scrape
     }
@@ -156,6 +165,8 @@ pub struct Scrape {
     waits: bool,
     outputs: Vec<OutputStatus>,
     process: process::Process,
+    /// Readers of events, and events that they lost; none where nobody may read.
+    readers: Option<[u64; 2]>,
     is_ready: bool,
 }
 

@@ -37,6 +37,8 @@ impl<'r> Worker<'r, '_> {
 
     pub(super) fn tell(&mut self, live: LiveStatus) {
         let Some(Telling { board, .. }) = self.board else { return };
+        // Whoever reads along does not wait longer than that, nor unseen.
+        self.publisher.flush();
         let mut report = Report::default();
         self.report(&mut report);
         let stream = self.engine.counters();
@@ -71,9 +73,16 @@ impl<'r> Worker<'r, '_> {
 
     /// Before a read that may take any time. Where packets come one by one, not each of them makes a snapshot.
     pub(super) fn tell_before_wait(&mut self, file: &CaptureFile) {
-        let Some(Telling { board, told }) = self.board else { return };
+        let Some(Telling { told, .. }) = self.board else { return };
         if !file.wait_for_input(admin::INTERVAL.saturating_sub(told.elapsed())) {
             self.tell(LiveStatus { decoded_share: 1.0, ..LiveStatus::default() });
+            self.waits();
+        }
+    }
+
+    /// From now on nothing is to be expected of this thread.
+    pub(super) fn waits(&self) {
+        if let Some(Telling { board, .. }) = self.board {
             board.waits(true);
         }
     }
@@ -81,6 +90,8 @@ impl<'r> Worker<'r, '_> {
     pub(super) fn tell_after_wait(&mut self) {
         if let Some(Telling { board, .. }) = self.board {
             board.waits(false);
+            // Somebody may have begun to read along meanwhile.
+            self.publisher.flush();
         }
     }
 }

@@ -5,6 +5,7 @@
 //! decodes. An output that fails names itself and is left out from then on; when none is left, that ends the run, for an
 //! event that went nowhere is not to pass in silence. Only a reader that went away (`| head`) is no failure.
 
+mod broadcast;
 mod error;
 mod kafka;
 mod printable;
@@ -16,6 +17,8 @@ mod status;
 mod stream;
 mod text;
 
+pub use broadcast::Broadcast;
+pub(crate) use broadcast::{Chunk, MAX_CHUNKS, MAX_READERS, Refused, Subscription};
 pub use error::PublishError;
 pub use kafka::Kafka;
 pub(crate) use kafka::{LIBRDKAFKA_QUEUE_BYTES, set_security, setting_error};
@@ -140,6 +143,8 @@ pub struct Outputs {
     summary: Summary,
     /// For whoever asks for metrics; none where nobody can.
     requests: Option<Requests>,
+    /// For whoever reads along; none where nobody can.
+    live: Option<broadcast::Source>,
     /// Why outputs were left out, until the end.
     failures: Vec<PublishError>,
     delivery: Option<Delivery>,
@@ -207,6 +212,11 @@ impl Outputs {
         self.requests = Some(Requests::new(max_servers));
     }
 
+    /// From now on, events can be read along.
+    pub fn broadcast(&mut self, broadcast: Broadcast) {
+        self.live = Some(broadcast::Source::new(broadcast));
+    }
+
     /// Requests counted, where they are.
     pub fn requests(&self) -> Option<&Requests> {
         self.requests.as_ref()
@@ -231,6 +241,9 @@ impl Outputs {
         if let (Some(requests), Event::Exchange(exchange)) = (&mut self.requests, event) {
             requests.record(exchange);
         }
+        if let Some(live) = &mut self.live {
+            live.publish(event);
+        }
         self.each(1, |output| output.publish(event))
     }
 
@@ -239,6 +252,9 @@ impl Outputs {
     /// # Errors
     /// As [`Outputs::publish`].
     pub fn flush(&mut self) -> Result<(), PublishError> {
+        if let Some(live) = &mut self.live {
+            live.flush();
+        }
         self.each(0, |output| output.flush())
     }
 
@@ -283,6 +299,9 @@ impl Outputs {
     pub fn finish(&mut self) -> Result<(), PublishError> {
         if self.delivery.is_some() {
             return Ok(());
+        }
+        if let Some(live) = &mut self.live {
+            live.end();
         }
         let mut total = Delivery::default();
         for place in &mut self.outputs {

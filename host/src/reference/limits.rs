@@ -8,7 +8,7 @@ use crate::admin::fixed as admin;
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, HumanDuration};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
-use crate::publish::LIBRDKAFKA_QUEUE_BYTES;
+use crate::publish::{LIBRDKAFKA_QUEUE_BYTES, MAX_CHUNKS, MAX_READERS};
 use crate::summary::MAX_ROWS;
 use crate::{filter, read};
 
@@ -341,6 +341,13 @@ pub fn limits() -> [(&'static str, Rows); 8] {
                     &[],
                 ),
                 fixed("connections at once", admin::MAX_CONNECTIONS, "further ones wait in the kernel", &[]),
+                fixed("readers of events at once", MAX_READERS, "further ones are refused", &[]),
+                fixed(
+                    "events that wait for a reader",
+                    bytes(MAX_CHUNKS * (64 << 10)),
+                    "it loses those that come then, and is told how many: `podtap_exchanges_readers_lost_events_total`",
+                    &[],
+                ),
                 fixed("length of a request's line and headers", bytes(admin::MAX_HEAD_BYTES), "it is refused", &[]),
                 fixed("time for a request", HumanDuration(admin::REQUEST_TIMEOUT), "the connection is closed", &[]),
             ],
