@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
+use crate::admin::{Board, Server};
 use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat, TrafficChoice};
 use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
 use crate::publish::{Outputs, PublishError, Traffic, Waits};
@@ -26,6 +27,7 @@ mod common;
 mod plugin;
 mod read;
 mod run;
+mod tap;
 
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
@@ -46,6 +48,8 @@ enum Command {
     Replay(Box<ReplayArguments>),
     /// Show the events of a Kafka topic, a file or a pipe
     Read(Box<read::ReadArguments>),
+    /// Show what a running podtap sees, as it sees it
+    Tap(tap::TapArguments),
     /// Check a configuration file and the decoders that it is for, and list every problem
     Validate {
         /// Configuration file (.yaml, .yml, .toml or .json)
@@ -92,6 +96,7 @@ impl Arguments {
             Command::Run(arguments) => arguments.run(),
             Command::Replay(arguments) => arguments.run(),
             Command::Read(arguments) => arguments.run(),
+            Command::Tap(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
             Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),
@@ -188,12 +193,14 @@ impl ReplayArguments {
         }
         let stop = Stop::on_signals(config.delivery.shutdown_grace.0).context("signals cannot be listened to")?;
         let waits = Waits { traffic: self.traffic(&config), stop: stop.clone(), ..Waits::recorded(&config) };
+        let board = Board::of(&config);
+        let _server = serve(&config, board.as_ref())?;
         let mut outputs = Outputs::open_for(&config, self.common.color, &waits)?;
         let bar = self.progress_bar(&config);
         let mut progress = |bytes| bar.set_position(bytes);
         let request =
             Replay { files: &self.files, filter: self.filter.as_deref(), config: &config, progress: &mut progress };
-        let replayed = pipeline::replay_until(&stop, request, &mut outputs);
+        let replayed = pipeline::replay_until(&stop, board.as_ref(), request, &mut outputs);
         bar.finish_and_clear();
         conclude(replayed, &mut outputs, &config, self.common.no_summary, || {
             let cut_off = stop.is_requested() && waits.traffic == Traffic::Recorded;
@@ -236,6 +243,12 @@ impl ReplayArguments {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+}
+
+/// Answers by HTTP what is on the board, where there is one.
+fn serve(config: &Config, board: Option<&Board>) -> anyhow::Result<Option<Server>> {
+    let started = config.admin.address().zip(board).map(|(address, board)| Server::start(address, board.clone()));
+    Ok(started.transpose()?)
 }
 
 /// The end of a run: what went wrong (`more` than was counted), the summary, and the exit code.

@@ -1,5 +1,6 @@
 //! podtap as a library: captures in, one event per request/response exchange out, and one per connection if asked for.
 
+pub mod admin;
 pub mod author;
 pub mod capture;
 pub mod cli;
@@ -12,5 +13,6 @@ pub mod privileges;
 pub mod publish;
 pub mod read;
 pub mod reference;
+pub mod requests;
 pub mod stop;
 pub mod summary;

@@ -1,6 +1,7 @@
 //! From capture files and interfaces to published events: the only place that knows every stage.
 
 mod live;
+mod telling;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use podtap_stream::{CloseReason, Engine, LinkType, OpenedBy, Packet, Side};
 
+use crate::admin::Board;
 use crate::capture::{CaptureError, CaptureFile, Drops, Filter, FilterError, Record};
 use crate::config::Config;
 use crate::decoder::{
@@ -24,6 +26,7 @@ use crate::publish::{Outputs, Printable, PublishError};
 use crate::stop::Stop;
 
 pub use live::run;
+use telling::Telling;
 
 /// Bytes of a file between two reports of progress.
 const PROGRESS_STEP: u64 = 1 << 20;
@@ -131,20 +134,25 @@ fn list(paths: &[PathBuf]) -> String {
 /// When nothing could be done, or events cannot be published any more. What is wrong with a single file or plugin is in
 /// the report.
 pub fn replay(request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
-    replay_until(&Stop::default(), request, outputs)
+    replay_until(&Stop::default(), None, request, outputs)
 }
 
-/// As [`replay`], but where an end is asked for, no more is read than has been.
+/// As [`replay`], but where an end is asked for, no more is read than has been. How it goes is left on the board.
 ///
 /// # Errors
 /// As [`replay`].
-pub fn replay_until(stop: &Stop, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
+pub fn replay_until(
+    stop: &Stop,
+    board: Option<&Board>,
+    request: Replay<'_>,
+    outputs: &mut Outputs,
+) -> Result<Report, PipelineError> {
     let mut decoders = Decoders::load(request.config)?;
     // What is replayed from a file gives the same events each time.
     if is_live(request.files) {
         decoders.watch(request.config);
     }
-    replay_loaded(&decoders, stop, request, outputs)
+    replay_loaded(&decoders, stop, board, request, outputs)
 }
 
 /// Do packets of any of these come as they are captured? Taken for granted where it is something else than a plain file.
@@ -238,19 +246,20 @@ pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
 /// # Errors
 /// As [`replay`].
 pub fn replay_with(decoders: &Decoders, request: Replay<'_>, outputs: &mut Outputs) -> Result<Report, PipelineError> {
-    replay_loaded(decoders, &Stop::default(), request, outputs)
+    replay_loaded(decoders, &Stop::default(), None, request, outputs)
 }
 
 fn replay_loaded(
     decoders: &Decoders,
     stop: &Stop,
+    board: Option<&Board>,
     request: Replay<'_>,
     outputs: &mut Outputs,
 ) -> Result<Report, PipelineError> {
     let config = request.config;
     let mut filter = request.filter.map(Filter::new).transpose()?;
     let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
-    let mut worker = Worker::new(decoders, stop, config, outputs, &mut report);
+    let mut worker = Worker::new(decoders, stop, board, config, outputs, &mut report);
     let mut read = 0;
     for path in request.files.iter().take_while(|_| !stop.is_requested()) {
         let result = worker.file(path, filter.as_mut(), &mut |bytes| (request.progress)(read + bytes));
@@ -343,6 +352,7 @@ struct Worker<'r, 'o> {
     stop: &'r Stop,
     /// Which plugins of the watch are in use.
     generation: u64,
+    board: Option<Telling<'r>>,
     packets_filtered: u64,
     /// Packets of interfaces that never came up.
     drops: Drops,
@@ -353,6 +363,7 @@ impl<'r, 'o> Worker<'r, 'o> {
     fn new(
         decoders: &'r Decoders,
         stop: &'r Stop,
+        board: Option<&'r Board>,
         config: &'o Config,
         outputs: &'o mut Outputs,
         report: &mut Report,
@@ -370,7 +381,7 @@ impl<'r, 'o> Worker<'r, 'o> {
             exchanges_per_call: config.decoder.exchanges_per_call as usize,
             failures_allowed: config.decoder.failures_allowed,
         };
-        Worker {
+        let mut worker = Worker {
             engine: Engine::new(config.stream.limits()),
             dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits, config.events.connections),
             publisher: Publisher {
@@ -385,9 +396,14 @@ impl<'r, 'o> Worker<'r, 'o> {
             watch: watch.as_ref(),
             stop,
             generation: 0,
+            board: None,
             packets_filtered: 0,
             drops: Drops::default(),
+        };
+        if let Some(board) = board {
+            worker.tell_on(board);
         }
+        worker
     }
 }
 
@@ -405,7 +421,11 @@ impl Worker<'_, '_> {
         filter: Option<&mut Filter>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, FileError> {
-        let mut file = CaptureFile::open_until(path, self.stop).map_err(|error| FileError::File(error.to_string()))?;
+        // A pipe may have nothing for a while, not even the head of a file.
+        self.waits();
+        let opened = CaptureFile::open_until(path, self.stop).map_err(|error| FileError::File(error.to_string()));
+        self.tell_after_wait();
+        let mut file = opened?;
         let result = self.packets(&mut file, filter, progress);
         // Whatever happened to the file, what was decoded of it is to be seen.
         self.finish();
@@ -478,6 +498,7 @@ impl Worker<'_, '_> {
             seen = seen.wrapping_add(1);
             if seen.is_multiple_of(1024) {
                 self.reload();
+                self.tell_if_due();
                 if self.stop.is_requested() {
                     break;
                 }
@@ -493,9 +514,11 @@ impl Worker<'_, '_> {
             if waits {
                 self.flush();
                 self.publisher.flush();
+                self.tell_before_wait(file);
             }
             let Some(record) = file.next_record().map_err(file_error)? else { break };
             if waits {
+                self.tell_after_wait();
                 self.reload();
             }
             if let Some(filter) = &mut filter {

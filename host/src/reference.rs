@@ -1,11 +1,12 @@
 //! The reference pages of the documentation, made from the types they describe: `docs/configuration.md`,
-//! `docs/events.md` and `docs/limits.md`. A test holds the files to what is made here.
+//! `docs/events.md`, `docs/limits.md` and `docs/metrics.md`. A test holds the files to what is made here.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 
 mod limits;
+mod metrics;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -18,6 +19,7 @@ use crate::event::{
 };
 
 pub use limits::{Limit, limits, limits_page};
+pub use metrics::metrics_page;
 
 /// The JSON Schema of an exchange in its JSON form.
 pub fn exchange_schema() -> Json {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use podtap::admin::{METRICS, Source};
 use podtap::config::{self, Config, OutputFormat};
 use podtap::pipeline::{Replay, Report, replay};
 use podtap::publish::{Colour, Outputs};
@@ -36,6 +37,11 @@ fn events_page_is_current() {
 #[test]
 fn limits_page_is_current() {
     check("limits.md", &podtap::reference::limits_page());
+}
+
+#[test]
+fn metrics_page_is_current() {
+    check("metrics.md", &podtap::reference::metrics_page());
 }
 
 /// What a replay of nothing counts: every name there is.
@@ -94,4 +100,21 @@ fn every_count_of_a_loss_is_on_the_limits_page_or_is_of_no_bound() {
     assert_eq!(named.intersection(&others).collect::<Vec<_>>(), Vec::<&&str>::new(), "counts of bounds after all");
     let known: BTreeSet<_> = named.union(&others).copied().collect();
     assert_eq!(counted.difference(&known).collect::<Vec<_>>(), Vec::<&&str>::new(), "counts of no known bound");
+}
+
+#[test]
+fn every_count_is_a_metric_and_is_it_once() {
+    let counts = METRICS.iter().flat_map(|(_, metrics)| *metrics).flat_map(|metric| match metric.source {
+        Source::Count(name) => vec![name],
+        Source::Counts(counts) => counts.iter().map(|(_, name)| *name).collect(),
+        Source::Of(_) => Vec::new(),
+    });
+    let mut counts: Vec<_> = counts.collect();
+    counts.sort_unstable();
+    // Those that a report has only where there are any.
+    let mut expected = vec!["fragments_joined", "decoders_reloaded", "own_connections"];
+    let report = report();
+    expected.extend(report.totals.iter().chain(&report.losses).map(|(name, _)| *name));
+    expected.sort_unstable();
+    assert_eq!(counts, expected);
 }

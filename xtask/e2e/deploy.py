@@ -1,6 +1,8 @@
-"""The two parts of `cargo xtask e2e deploy` that read YAML; it calls them, see xtask/src/e2e_deploy.rs.
+"""The parts of `cargo xtask e2e deploy` that read YAML; it calls them, see xtask/src/e2e_deploy.rs.
 
 deploy.py chart CHART FOLDER     lints the chart and renders it as several operators would, into FOLDER
+deploy.py rules RULES COMPONENT DASHBOARD
+                                 parses the PromQL of alerts and dashboard
 deploy.py configurations FILE... holds the podtap of each manifest against what it is promised to be, and prints what
                                  it would be started with, a line of JSON for each
 """
@@ -49,6 +51,12 @@ VALUES = {
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "affinity": {"nodeAffinity": {}},
         "networkPolicy": {"enabled": True},
+        "admin": {"port": 9500, "annotations": False},
+        "monitoring": {
+            "labels": {"release": "prometheus"},
+            "podMonitor": {"enabled": True},
+            "rules": {"enabled": True},
+        },
     },
 }
 
@@ -70,6 +78,15 @@ def chart(path, folder):
         for name, values in VALUES.items():
             rendered = loaded.render(values, name="podtap", namespace="podtap")
             manifests = [text for file, text in sorted(rendered.items()) if file.endswith(".yaml") and text.strip()]
+            # What is the Prometheus Operator's, Kubernetes has no schema of.
+            operators = [text for text in manifests if "monitoring.coreos.com/v1" in text]
+            require(len(operators) == ("monitoring" in values), f"chart-{name}: {len(operators)} files for the operator")
+            for text in operators:
+                monitor, rule = yaml.safe_load_all(text)
+                groups = yaml.safe_load(Path(path, "files/rules.yaml").read_text())["groups"]
+                require(rule["spec"]["groups"] == groups, f"chart-{name}: the rules are not those of files/rules.yaml")
+                require(monitor["metadata"]["labels"]["release"] == "prometheus", f"chart-{name}: labels of PodMonitor")
+            manifests = [text for text in manifests if text not in operators]
             Path(folder, f"chart-{name}.yaml").write_text("\n---\n".join(manifests))
         for what, values in REFUSED.items():
             try:
@@ -78,6 +95,23 @@ def chart(path, folder):
                 continue
             sys.exit(f"the chart takes {what}")
     print(f"{len(VALUES)} times rendered, {len(REFUSED)} times refused")
+
+
+def rules(rules, component, dashboard):
+    """Are all expressions PromQL, and does the component have the same rules?"""
+    import promql_parser
+
+    groups = yaml.safe_load(Path(rules).read_text())["groups"]
+    require(yaml.safe_load(Path(component).read_text())["spec"]["groups"] == groups, f"{component}: not as {rules}")
+    expressions = [rule["expr"] for group in groups for rule in group["rules"]]
+    for panel in json.loads(Path(dashboard).read_text())["panels"]:
+        expressions += [target["expr"] for target in panel.get("targets", [])]
+    for expression in expressions:
+        try:
+            promql_parser.parse(expression.replace("$__rate_interval", "5m"))
+        except ValueError as error:
+            sys.exit(f"{expression}: {error}")
+    print(f"{len(expressions)} expressions")
 
 
 def configurations(files):
@@ -112,6 +146,13 @@ def check_container(name, pod, container, is_sidecar):
     require(container["args"] == ["run", "--config", "/etc/podtap/podtap.yaml"], f"{name}: {container['args']}")
     require("command" not in container, f"{name}: a command, such as a shell, loses the capability")
     require("memory" in container["resources"]["limits"], f"{name}: no limit on memory")
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"]:
+        # What a sidecar is not ready for must not keep requests from the service.
+        wanted = probe == "livenessProbe" or (probe == "readinessProbe" and not is_sidecar)
+        require((probe in container) == wanted, f"{name}: {probe}")
+    (port,) = [port["containerPort"] for port in container["ports"] if port["name"] == "podtap-metrics"]
+    listens = [variable["value"] for variable in container["env"] if variable["name"] == "PODTAP_ADMIN_LISTEN"]
+    require(listens == [f"0.0.0.0:{port}"], f"{name}: listens to {listens}, probes ask {port}")
     always = container.get("restartPolicy") == "Always"
     require(always == is_sidecar, f"{name}: restartPolicy: a sidecar, and it alone, is always restarted")
     grace = pod.get("terminationGracePeriodSeconds", 30)
@@ -176,5 +217,7 @@ if __name__ == "__main__":
     match task:
         case "chart":
             chart(*arguments)
+        case "rules":
+            rules(*arguments)
         case "configurations":
             configurations(arguments)

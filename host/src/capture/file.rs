@@ -6,8 +6,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::stoppable::Stoppable;
 use crate::stop::Stop;
@@ -89,6 +92,8 @@ pub struct CaptureFile {
     last_time_ns: u64,
     /// It is a pipe or the like.
     may_wait: bool,
+    /// The same file, to ask whether it has anything; none where it never waits.
+    source: Option<OwnedFd>,
 }
 
 #[derive(Clone, Debug)]
@@ -171,14 +176,23 @@ impl CaptureFile {
             File::open(path)?
         };
         let is_regular = file.metadata()?.is_file();
+        let source = if is_regular { None } else { Some(file.as_fd().try_clone_to_owned()?) };
         let mut capture = CaptureFile::new(Stoppable { file, may_wait: !is_regular, stop: stop.clone() })?;
-        capture.may_wait = !is_regular;
+        (capture.may_wait, capture.source) = (!is_regular, source);
         Ok(capture)
     }
 
     /// Is it a pipe or the like, so that a read may take any time?
     pub fn may_wait(&self) -> bool {
         self.may_wait
+    }
+
+    /// Waits until there is something to read, but no longer than this. False: there is nothing.
+    pub fn wait_for_input(&self, at_most: Duration) -> bool {
+        let Some(file) = &self.source else { return true };
+        let timeout = Timespec::try_from(at_most).ok();
+        // Interrupted by a signal: whoever reads looks for itself.
+        poll(&mut [PollFd::new(file, PollFlags::IN)], timeout.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
     /// Will the next call of [`CaptureFile::next_record`] wait for whoever writes the capture? Then nothing should be held
@@ -211,6 +225,7 @@ impl CaptureFile {
             format: Format::Pcapng { big_endian: false, interfaces: Vec::new() },
             last_time_ns: 0,
             may_wait: false,
+            source: None,
         };
         if !file.fill(4)? {
             return Err(match file.unread() {

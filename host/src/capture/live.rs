@@ -161,6 +161,11 @@ impl Live {
         self.drops
     }
 
+    /// All interfaces, and whether each is open now.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.sources.iter().map(|source| (source.name.as_str(), source.capture.is_some()))
+    }
+
     /// Names of the interfaces that are open now.
     pub fn open_interfaces(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().filter(|source| source.capture.is_some()).map(|source| source.name.as_str())

@@ -96,8 +96,11 @@ impl ReadArguments {
 }
 
 /// What was left out is said, and is a failure.
-fn verdict(counts: Counts) -> ExitCode {
-    let Counts { shown, unreadable, unfiltered } = counts;
+pub(super) fn verdict(counts: Counts) -> ExitCode {
+    let Counts { shown, unreadable, unfiltered, lost } = counts;
+    if lost > 0 {
+        report_warning(&format!("{lost} events were not read quickly enough and are not here"));
+    }
     let records = |count: u64| if count == 1 { "1 record".to_owned() } else { format!("{count} records") };
     if unreadable > 0 {
         let are = if unreadable == 1 { "is" } else { "are" };
@@ -110,7 +113,7 @@ fn verdict(counts: Counts) -> ExitCode {
 }
 
 /// A command line that makes no sense.
-fn usage(message: &str) -> ExitCode {
+pub(super) fn usage(message: &str) -> ExitCode {
     report_error(message);
     ExitCode::from(2)
 }

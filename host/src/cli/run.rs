@@ -8,7 +8,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::common::{Common, list};
-use super::conclude;
+use super::{conclude, serve};
+use crate::admin::Board;
 use crate::capture::Live;
 use crate::config::{Config, Flag, TrafficChoice};
 use crate::decoder::Cache;
@@ -43,6 +44,8 @@ impl RunArguments {
                 Err(words) => tracing::warn!("{measure}: not in effect: {words}"),
             }
         }
+        let board = Board::of(&config);
+        let _server = serve(&config, board.as_ref())?;
         let mut decoders = Decoders::load(&config)?;
         decoders.watch(&config);
         let traffic = match config.delivery.traffic {
@@ -53,7 +56,7 @@ impl RunArguments {
         let mut outputs = Outputs::open_for(&config, self.common.color, &waits)?;
         let interfaces: Vec<_> = live.open_interfaces().collect();
         tracing::info!(interfaces = interfaces.join(","), "capturing");
-        let done = pipeline::run(&decoders, live, &stop, &config, &mut outputs);
+        let done = pipeline::run(&decoders, live, &stop, board.as_ref(), &config, &mut outputs);
         conclude(done, &mut outputs, &config, self.common.no_summary, || None)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::secret::Secret;
 use super::units::HumanDuration;
@@ -261,8 +261,8 @@ impl Compression {
     }
 }
 
-/// Settings of librdkafka by name. Values of names that look like secrets are not shown by `Debug`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+/// Settings of librdkafka by name. Values of names that look like secrets are shown neither by `Debug` nor in JSON.
+#[derive(Clone, Default, PartialEq, Eq, JsonSchema)]
 pub struct LibrdkafkaOptions(pub BTreeMap<String, String>);
 
 impl LibrdkafkaOptions {
@@ -274,13 +274,24 @@ impl LibrdkafkaOptions {
     }
 }
 
+impl LibrdkafkaOptions {
+    /// Without secrets.
+    fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), if LibrdkafkaOptions::is_secret(name) { "***" } else { value }))
+    }
+}
+
 impl fmt::Debug for LibrdkafkaOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value): (&'_ String, &'_ String)| {
-            let value = if LibrdkafkaOptions::is_secret(name) { "***".to_owned() } else { value.clone() };
-            (name.clone(), value)
-        };
-        formatter.debug_map().entries(self.0.iter().map(shown)).finish()
+        formatter.debug_map().entries(self.shown()).finish()
+    }
+}
+
+impl Serialize for LibrdkafkaOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.shown())
     }
 }
 
@@ -332,6 +343,7 @@ mod tests {
         assert!(!shown.contains("hunter2") && !shown.contains("BEGIN"), "{shown}");
         let json = serde_json::to_value(&kafka).unwrap();
         assert_eq!(json["sasl_password"], "***");
+        assert_eq!(json["librdkafka_options"]["sasl.password"], "***");
         assert!(shown.contains("\"linger.ms\": \"5\""), "{shown}");
     }
 

@@ -4,6 +4,7 @@
 //! may stand there. One struct a section gives parsing, defaults, JSON Schema and the reference page; its doc comments
 //! are the reference's words. Nothing here touches the network or starts anything.
 
+mod admin;
 mod agent;
 mod capture;
 mod decoder;
@@ -24,6 +25,7 @@ mod spool;
 mod stream;
 mod units;
 
+pub use admin::Admin;
 pub use agent::Agent;
 pub use capture::Capture;
 pub use decoder::Decoder;
@@ -83,6 +85,8 @@ pub struct Config {
     /// A directory that keeps events until Kafka has acknowledged them: while the brokers are away, and when podtap ends or is
     /// killed. The next run with the same directory sends what is left, with the same ids.
     pub spool: Spool,
+    /// What podtap tells of itself over HTTP: metrics, health, its configuration.
+    pub admin: Admin,
     /// podtap's own log, on standard error.
     pub log: Log,
 }
@@ -202,6 +206,9 @@ impl Config {
         }
         for (key, message) in kafka.security_problems() {
             refuse(key, message.to_owned());
+        }
+        if let Some(message) = self.admin.listen_problem() {
+            refuse("admin.listen", message);
         }
         for message in self.plugins.pin_problems() {
             refuse("plugins.pins", message);

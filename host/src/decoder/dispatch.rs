@@ -21,8 +21,10 @@ mod plugins;
 mod quarantine;
 mod reload;
 mod servers;
+mod status;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use podtap_stream::{Chunk, CloseReason, Closed, Connection, ConnectionId, Engine, Gap, Side, Sink};
 
@@ -33,11 +35,12 @@ use super::output::{DemandKind, Row};
 use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Ended, State, Table, Tracked, index};
 pub use admission::{Admission, Refusal};
-pub use counters::{DispatchCounters, Undetected};
+pub use counters::{DecoderCounters, DispatchCounters, Undetected};
 use lanes::Lanes;
 use plugins::Plugins;
 pub use plugins::{MAX_PLUGINS, MAX_VERSIONS};
 use servers::Servers;
+pub use status::{DecoderStatus, Waiting};
 
 /// Bounds that no configuration changes, for their reference.
 pub(crate) mod fixed {
@@ -91,6 +94,8 @@ pub struct Dispatcher<'r> {
     /// Connections to be reported as over; none where nobody asks for them.
     ended: Option<Vec<Ended>>,
     counters: DispatchCounters,
+    /// Whether it is measured how long calls take.
+    times_calls: bool,
     failure_log: LogGate,
     log_lines_dropped_before: u64,
 }
@@ -127,6 +132,7 @@ impl<'r> Dispatcher<'r> {
             admission: None,
             ended: report_ends.then(Vec::new),
             counters: DispatchCounters::default(),
+            times_calls: false,
             failure_log: LogGate::default(),
             log_lines_dropped_before: runtime.log_lines_dropped(),
         };
@@ -245,7 +251,9 @@ impl<'r> Dispatcher<'r> {
         let (table, demands, counters) = (&mut self.table, &mut self.demands, &mut self.counters);
         let exchanges_per_call = self.limits.exchanges_per_call;
         let mut anew = Vec::new();
-        instance.feed(batch, descriptor, |rows| {
+        let mut exchanges = 0;
+        let began = self.times_calls.then(Instant::now);
+        let fed = instance.feed(batch, descriptor, |rows| {
             // A connection that closed in this batch, or was handed over by the last one, is still there.
             let owned = |id: u32| {
                 let state = table.get(id).map(|tracked| &tracked.state);
@@ -260,7 +268,8 @@ impl<'r> Dispatcher<'r> {
             // Whatever the plugin says, it is part of what plugins took.
             let taken = counters.bytes_decoded + batch.data_len() as u64;
             counters.bytes_undecoded = counters.bytes_undecoded.saturating_add(rows.undecoded_bytes()).min(taken);
-            counters.exchanges += rows.len() as u64;
+            exchanges = rows.len() as u64;
+            counters.exchanges += exchanges;
             for row in rows.each() {
                 counters.exchanges_truncated += u64::from(row.truncated);
                 if let Some(tracked) = table.get_mut(row.connection) {
@@ -287,7 +296,13 @@ impl<'r> Dispatcher<'r> {
                 }
             }
             Ok(())
-        })??;
+        });
+        if let Some(used) = self.plugins.get_mut(plugin) {
+            used.counters.calls += 1;
+            used.counters.exchanges += exchanges;
+            used.counters.time += began.map(|began| began.elapsed()).unwrap_or_default();
+        }
+        fed??;
         let given = if anew.is_empty() { 0 } else { self.hand_over(number, batch, &anew) };
         self.counters.bytes_decoded += batch.data_len() as u64 - given;
         Ok(())

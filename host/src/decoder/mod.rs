@@ -40,11 +40,12 @@ pub use contract::CONTRACT_VERSIONS;
 pub use descriptor::{Attribute, Descriptor, ValueKind};
 pub use directory::{Catalog, Fate, Found, search_path};
 pub use dispatch::{
-    Admission, DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, MAX_VERSIONS, Refusal, Take, Undetected,
+    Admission, DecoderCounters, DecoderStatus, DispatchCounters, DispatchLimits, Dispatcher, MAX_PLUGINS, MAX_VERSIONS,
+    Refusal, Take, Undetected, Waiting,
 };
 pub use output::{Demand, DemandKind, Row, Rows};
 pub use packed::{ComponentFile, FileError, Packing};
 pub use pins::check_pin;
-pub use sandbox::{Failure, Instance, Limits, LoadError, MAX_INSTANCES, Plugin, Runtime};
+pub use sandbox::{Failure, FailureKind, Instance, Limits, LoadError, MAX_INSTANCES, Plugin, Runtime};
 pub use tracked::{Ended, Tracked};
 pub use watch::Watch;

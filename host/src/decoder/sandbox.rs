@@ -163,6 +163,45 @@ pub enum Failure {
     Output(&'static str),
 }
 
+/// Kinds of [`Failure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// See [`Failure::Trap`].
+    Trap,
+    /// See [`Failure::Deadline`].
+    Deadline,
+    /// See [`Failure::Memory`].
+    Memory,
+    /// See [`Failure::TooMuch`].
+    TooMuch,
+    /// See [`Failure::Output`].
+    Output,
+}
+
+impl FailureKind {
+    /// Each with its count's name in a report, in order.
+    pub const ALL: [(FailureKind, &'static str); 5] = [
+        (FailureKind::Trap, "decoder_traps"),
+        (FailureKind::Deadline, "decoder_deadlines"),
+        (FailureKind::Memory, "decoder_memory_breaches"),
+        (FailureKind::TooMuch, "decoder_oversized_outputs"),
+        (FailureKind::Output, "decoder_invalid_outputs"),
+    ];
+}
+
+impl Failure {
+    /// What kind it is of.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Failure::Trap(_) => FailureKind::Trap,
+            Failure::Deadline => FailureKind::Deadline,
+            Failure::Memory => FailureKind::Memory,
+            Failure::TooMuch(_) => FailureKind::TooMuch,
+            Failure::Output(_) => FailureKind::Output,
+        }
+    }
+}
+
 /// What all plugins share: the engine and its ticking deadline.
 pub struct Runtime {
     engine: Engine,
@@ -370,7 +409,8 @@ impl Instance {
         Ok(answer.err())
     }
 
-    fn memory_bytes(&self) -> usize {
+    /// Its linear memory.
+    pub(super) fn memory_bytes(&self) -> usize {
         self.store.data().memory.bytes()
     }
 

@@ -191,7 +191,7 @@ impl Outcome {
 }
 
 /// On whose side of the connection the capture was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Vantage {
     /// The client's host or pod.
@@ -200,6 +200,17 @@ pub enum Vantage {
     Server,
     /// Neither.
     Between,
+}
+
+impl Vantage {
+    /// As events have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Vantage::Client => "client",
+            Vantage::Server => "server",
+            Vantage::Between => "between",
+        }
+    }
 }
 
 /// One end of the connection.

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use podtap_stream::{Connection, Endpoint};
 
+use super::telling::LiveStatus;
 use super::{Decoders, PipelineError, Report, Worker};
+use crate::admin::Board;
 use crate::capture::{Drops, Live, OwnSockets, addresses};
 use crate::config::Config;
 use crate::decoder::{Admission, Refusal};
@@ -27,7 +29,7 @@ const WAIT: Duration = Duration::from_millis(200);
 /// How often the addresses of this host are looked up.
 const ADDRESSES: Duration = Duration::from_secs(10);
 
-/// Captures and publishes until an end is asked for.
+/// Captures and publishes until an end is asked for. How it goes is left on the board.
 ///
 /// # Errors
 /// When events cannot be published.
@@ -35,11 +37,12 @@ pub fn run(
     decoders: &Decoders,
     mut live: Live,
     stop: &Stop,
+    board: Option<&Board>,
     config: &Config,
     outputs: &mut Outputs,
 ) -> Result<Report, PipelineError> {
     let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
-    let mut worker = Worker::new(decoders, stop, config, outputs, &mut report);
+    let mut worker = Worker::new(decoders, stop, board, config, outputs, &mut report);
     let own = Shared::default();
     worker.dispatcher.admit_by(Box::new(Gate { own: own.clone(), hasher: BuildHasherDefault::default() }));
     let mut keeper = Keeper::new(own.clone(), config.capture.max_cpu_percent);
@@ -194,6 +197,13 @@ impl Keeper {
                 ),
             }
             self.own.with(|known| known.share = share);
+        }
+        if worker.tells() {
+            worker.drops = drops;
+            worker.tell(LiveStatus {
+                decoded_share: f64::from(self.load.share) / f64::from(ALL),
+                interfaces: live.interfaces().map(|(name, is_open)| (name.to_owned(), is_open)).collect(),
+            });
         }
     }
 }

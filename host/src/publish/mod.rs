@@ -5,6 +5,7 @@
 //! decodes. An output that fails names itself and is left out from then on; when none is left, that ends the run, for an
 //! event that went nowhere is not to pass in silence. Only a reader that went away (`| head`) is no failure.
 
+mod broadcast;
 mod error;
 mod hand_over;
 mod kafka;
@@ -13,9 +14,12 @@ mod queue;
 mod record;
 mod sink;
 mod spool;
+mod status;
 mod stream;
 mod text;
 
+pub use broadcast::Broadcast;
+pub(crate) use broadcast::{Chunk, MAX_CHUNKS, MAX_READERS, Refused, Subscription};
 pub use error::PublishError;
 pub use hand_over::HandOver;
 pub use kafka::Kafka;
@@ -26,6 +30,7 @@ pub(crate) use kafka::{
 pub use printable::Printable;
 pub(crate) use queue::MAX_SPARE_BYTES;
 pub(crate) use sink::Sink;
+pub use status::{KafkaStatus, OutputStatus, SpoolStatus, Target, Watched};
 pub use stream::EventStream;
 pub(crate) use text::{Bytes, DisplayDuration, Lines, terminal_columns};
 pub use text::{Colour, TextLines};
@@ -35,6 +40,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Config, OutputFormat};
 use crate::event::{Event, Format};
+use crate::requests::Requests;
 use crate::stop::Stop;
 use crate::summary::Summary;
 
@@ -91,6 +97,11 @@ pub trait Output {
 
     /// For a decoder's name, the attribute that holds the status of its exchanges.
     fn learn_status_attributes(&mut self, _attributes: &HashMap<String, String>) {}
+
+    /// For whoever wants to know from another thread how it is doing; none where there is nothing to say.
+    fn watched(&self) -> Option<Arc<dyn Watched>> {
+        None
+    }
 }
 
 /// What became of events that were taken.
@@ -136,6 +147,10 @@ impl Delivery {
 pub struct Outputs {
     outputs: Vec<Place>,
     summary: Summary,
+    /// For whoever asks for metrics; none where nobody can.
+    requests: Option<Requests>,
+    /// For whoever reads along; none where nobody can.
+    live: Option<broadcast::Source>,
     /// Why outputs were left out, until the end.
     failures: Vec<PublishError>,
     delivery: Option<Delivery>,
@@ -200,12 +215,43 @@ impl Outputs {
         }
     }
 
+    /// From now on, counts requests for so many servers.
+    pub fn count_requests(&mut self, max_servers: usize) {
+        self.requests = Some(Requests::new(max_servers));
+    }
+
+    /// From now on, events can be read along.
+    pub fn broadcast(&mut self, broadcast: Broadcast) {
+        self.live = Some(broadcast::Source::new(broadcast));
+    }
+
+    /// Requests counted, where they are.
+    pub fn requests(&self) -> Option<&Requests> {
+        self.requests.as_ref()
+    }
+
+    /// Each output, as another thread may look at it.
+    pub fn watched(&self) -> Vec<Arc<dyn Watched>> {
+        self.outputs.iter().filter_map(|place| place.output.watched()).collect()
+    }
+
+    /// Why outputs were left out.
+    pub fn failures(&self) -> impl Iterator<Item = &PublishError> {
+        self.failures.iter()
+    }
+
     /// Takes an event.
     ///
     /// # Errors
     /// When no output is left: the first one's failure, or [`PublishError::ReaderGone`].
     pub fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         self.summary.record(event);
+        if let (Some(requests), Event::Exchange(exchange)) = (&mut self.requests, event) {
+            requests.record(exchange);
+        }
+        if let Some(live) = &mut self.live {
+            live.publish(event);
+        }
         self.each(1, |output| output.publish(event))
     }
 
@@ -214,6 +260,9 @@ impl Outputs {
     /// # Errors
     /// As [`Outputs::publish`].
     pub fn flush(&mut self) -> Result<(), PublishError> {
+        if let Some(live) = &mut self.live {
+            live.flush();
+        }
         self.each(0, |output| output.flush())
     }
 
@@ -258,6 +307,9 @@ impl Outputs {
     pub fn finish(&mut self) -> Result<(), PublishError> {
         if self.delivery.is_some() {
             return Ok(());
+        }
+        if let Some(live) = &mut self.live {
+            live.end();
         }
         let mut total = Delivery::default();
         for place in &mut self.outputs {

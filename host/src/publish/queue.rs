@@ -190,6 +190,12 @@ impl Queue {
         self.lock().chunks.iter().map(|chunk| chunk.events).sum()
     }
 
+    /// Bytes and events that it holds.
+    pub(super) fn held(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.bytes as u64, state.chunks.iter().map(|chunk| chunk.events).sum())
+    }
+
     /// Nothing more will be taken.
     fn leave(&self) {
         self.lock().gone = true;

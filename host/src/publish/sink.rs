@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use super::queue::{Filler, GivenUp, Queue, Taker};
-use super::{Delivery, PublishError, QUEUE_FULL, Waits};
+use super::{Delivery, OutputStatus, PublishError, QUEUE_FULL, Target, Waits, Watched};
 
 /// The reason of events that could not be written.
 const NOT_WRITTEN: &str = "not_written";
@@ -62,6 +62,11 @@ impl Sink {
     /// What is written to, to ask about its width and colours.
     pub(super) fn target(&self) -> &File {
         &self.file
+    }
+
+    pub(super) fn watched(&self) -> Arc<dyn Watched> {
+        let target = if self.is_stdout { Target::StandardOutput } else { Target::File };
+        Arc::new(Watch { target, queue: Arc::clone(&self.queue), written: Arc::clone(&self.written) })
     }
 
     /// Where the next event is appended.
@@ -123,6 +128,22 @@ impl Sink {
             delivery.fail(NOT_WRITTEN, self.accepted.saturating_sub(delivery.delivered + dropped));
         }
         Ok(delivery)
+    }
+}
+
+/// A sink as another thread sees it.
+struct Watch {
+    target: Target,
+    queue: Arc<Queue>,
+    written: Arc<AtomicU64>,
+}
+
+impl Watched for Watch {
+    fn status(&self) -> OutputStatus {
+        let (queue_bytes, queue_events) = self.queue.held();
+        let failed = [(QUEUE_FULL.to_owned(), self.queue.dropped())].into();
+        let delivered = self.written.load(Ordering::Acquire);
+        OutputStatus { target: self.target, queue_bytes, queue_events, delivered, failed, kafka: None }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Events one after the other, for programs: JSON Lines, or MessagePack maps without anything between them.
 
-use super::{Delivery, Output, PublishError, Sink};
+use std::sync::Arc;
+
+use super::{Delivery, Output, PublishError, Sink, Watched};
 use crate::event::{self, Event, Format};
 
 /// Writes events to a file or standard output.
@@ -35,5 +37,9 @@ impl Output for EventStream {
 
     fn finish(&mut self) -> Result<Delivery, PublishError> {
         self.sink.finish()
+    }
+
+    fn watched(&self) -> Option<Arc<dyn Watched>> {
+        Some(self.sink.watched())
     }
 }

@@ -14,11 +14,12 @@ use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthChar;
 
-use super::{Delivery, Output, Printable, PublishError, Sink};
+use super::{Delivery, Output, Printable, PublishError, Sink, Watched};
 use crate::event::{ConnectionEvent, Event, Exchange, Loss, Opened, Outcome, Party, Reason, Role, Timestamp, Value};
 
 /// Width of a terminal that does not tell its own.
@@ -95,6 +96,10 @@ impl Output for TextLines {
 
     fn finish(&mut self) -> Result<Delivery, PublishError> {
         self.sink.finish()
+    }
+
+    fn watched(&self) -> Option<Arc<dyn Watched>> {
+        Some(self.sink.watched())
     }
 
     fn learn_status_attributes(&mut self, attributes: &HashMap<String, String>) {

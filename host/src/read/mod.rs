@@ -1,15 +1,17 @@
-//! Events read back: from a Kafka topic, a file or a pipe, to lines for people or to JSON or MessagePack.
+//! Events read back: from a Kafka topic, a file, a pipe or a running podtap, to lines for people or to JSON or MessagePack.
 //!
 //! In come bytes that anybody may have written; out go events in the order they came in, each as it was but for its
 //! encoding. What cannot be read is reported with its place and counted, and does not keep the next events from being
 //! read, unless nobody can say where the next one begins. Nothing is changed in Kafka: there is no consumer group and no
 //! commit.
 
+mod agent;
 mod frames;
 mod output;
 mod record;
 mod topic;
 
+pub use agent::{Agent, AgentError, Line, Stream};
 pub use frames::FrameError;
 pub(crate) use frames::MAX_EVENT_BYTES;
 pub(crate) use record::MAX_DEPTH;
@@ -37,6 +39,8 @@ pub enum Source<'a> {
     File(&'a Path),
     /// Records of Kafka.
     Topic(Topic<'a>),
+    /// What a running podtap makes.
+    Agent(Agent<'a>),
 }
 
 /// How they are shown on standard output.
@@ -73,6 +77,8 @@ pub struct Counts {
     pub unreadable: u64,
     /// Events that the filter could not be applied to.
     pub unfiltered: u64,
+    /// Events that were not read quickly enough.
+    pub lost: u64,
 }
 
 /// Events cannot be read, or not shown.
@@ -97,6 +103,9 @@ pub enum ReadError {
     /// From Kafka.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// From a running podtap.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
     /// They cannot be shown.
     #[error(transparent)]
     Output(#[from] PublishError),
@@ -111,6 +120,7 @@ pub fn read(source: &Source<'_>, options: &Options, report: &mut dyn FnMut(&str)
     let read = match source {
         _ if reading.limit == 0 => Ok(()),
         Source::Topic(topic) => topic.read(&mut reading),
+        Source::Agent(agent) => agent.read(&mut reading),
         Source::File(path) if *path == Path::new("-") => {
             read_stream(io::stdin().lock(), "standard input", &mut reading)
         }

@@ -4,11 +4,13 @@
 use std::fmt::{self, Write as _};
 
 use super::{cell, default_of};
+use crate::admin::fixed as admin;
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, HumanDuration};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
 use crate::publish::{
-    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_SPARE_BYTES, MAX_TOPICS,
+    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES,
+    MAX_TOPICS,
 };
 use crate::summary::MAX_ROWS;
 use crate::{filter, read};
@@ -69,7 +71,7 @@ fn time(ns: u64) -> HumanDuration {
 }
 
 /// All bounds, by what they are of.
-pub fn limits() -> [(&'static str, Rows); 7] {
+pub fn limits() -> [(&'static str, Rows); 8] {
     const BLAMED: &str = "connections_blamed";
     let librdkafka = LIBRDKAFKA_QUEUE_BYTES + LIBRDKAFKA_QUEUE_RECORDS * LIBRDKAFKA_RECORD_BYTES;
     [
@@ -344,6 +346,26 @@ pub fn limits() -> [(&'static str, Rows); 7] {
                     "podtap ends; what was not sent stays in the spool, or is given up",
                     &[],
                 ),
+            ],
+        ),
+        (
+            "Whoever asks podtap how it is",
+            vec![
+                key(
+                    "admin.max_servers",
+                    "requests of further servers are counted together, with `other` for their protocol and port",
+                    &[],
+                ),
+                fixed("connections at once", admin::MAX_CONNECTIONS, "further ones wait in the kernel", &[]),
+                fixed("readers of events at once", MAX_READERS, "further ones are refused", &[]),
+                fixed(
+                    "events that wait for a reader",
+                    bytes(MAX_CHUNKS * (64 << 10)),
+                    "it loses those that come then, and is told how many: `podtap_exchanges_readers_lost_events_total`",
+                    &[],
+                ),
+                fixed("length of a request's line and headers", bytes(admin::MAX_HEAD_BYTES), "it is refused", &[]),
+                fixed("time for a request", HumanDuration(admin::REQUEST_TIMEOUT), "the connection is closed", &[]),
             ],
         ),
         (

@@ -1,5 +1,9 @@
 //! What the dispatcher counts.
 
+use std::time::Duration;
+
+use crate::decoder::sandbox::FailureKind;
+
 /// What happened to the payload that the engine delivered, and to calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DispatchCounters {
@@ -53,6 +57,33 @@ pub struct DispatchCounters {
     pub connections_left_out: u64,
     /// Exchanges found.
     pub exchanges: u64,
+}
+
+/// What one plugin did, all its versions and instances together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecoderCounters {
+    /// Calls that handed over a batch.
+    pub calls: u64,
+    /// Time that these took, where that is measured.
+    pub time: Duration,
+    /// Exchanges that they returned.
+    pub exchanges: u64,
+    /// Calls of any kind that failed, by [`FailureKind`].
+    pub failures: [u64; FailureKind::ALL.len()],
+    /// Times that it was set aside.
+    pub quarantines: u64,
+}
+
+impl DecoderCounters {
+    pub(super) fn add(&mut self, other: &DecoderCounters) {
+        self.calls += other.calls;
+        self.time += other.time;
+        self.exchanges += other.exchanges;
+        self.quarantines += other.quarantines;
+        for (count, more) in self.failures.iter_mut().zip(other.failures) {
+            *count += more;
+        }
+    }
 }
 
 /// Why no plugin claimed a connection.

@@ -69,6 +69,7 @@ impl Dispatcher<'_> {
         let plugin = lane.plugin;
         let Some(used) = self.plugins.get_mut(plugin) else { return false };
         used.standing.failures_in_a_row += 1;
+        used.counters.failures[failure.kind() as usize] += 1;
         // The old one goes first: it holds a place in the pool.
         lane.instance = None;
         let name = &used.plugin.descriptor.name;

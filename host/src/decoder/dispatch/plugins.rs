@@ -3,8 +3,10 @@
 //! A version that was replaced or removed is retired: nobody is asked about new connections there, and those that it
 //! has finish with it. With its last connection it is gone, and its number is free.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::counters::DecoderCounters;
 use super::quarantine::Standing;
 use crate::decoder::sandbox::Plugin;
 
@@ -22,6 +24,7 @@ pub(super) struct Used {
     /// Oldest first; empty only where it is retired.
     pub(super) lanes: Vec<usize>,
     pub(super) standing: Standing,
+    pub(super) counters: DecoderCounters,
     /// It takes no more connections.
     pub(super) retired: bool,
     /// How many versions came before it.
@@ -33,6 +36,8 @@ pub(super) struct Used {
 pub(super) struct Plugins {
     places: Vec<Option<Used>>,
     added: u64,
+    /// Of versions that are gone, by name.
+    gone: BTreeMap<String, DecoderCounters>,
 }
 
 impl Plugins {
@@ -47,7 +52,8 @@ impl Plugins {
         let protocols = plugin.descriptor.protocols.iter().map(|name| name.as_str().into()).collect();
         let age = self.added;
         self.added += 1;
-        let used = Used { plugin, protocols, lanes: vec![lane], standing: Standing::default(), retired: false, age };
+        let (standing, counters) = (Standing::default(), DecoderCounters::default());
+        let used = Used { plugin, protocols, lanes: vec![lane], standing, counters, retired: false, age };
         if self.places.len() <= number {
             self.places.resize_with(number + 1, || None);
         }
@@ -87,9 +93,22 @@ impl Plugins {
     /// A retired one goes with its last instance.
     pub(super) fn remove_if_gone(&mut self, number: usize) {
         if let Some(place) = self.places.get_mut(number)
-            && place.as_ref().is_some_and(|used| used.retired && used.lanes.is_empty())
+            && let Some(used) = place.take_if(|used| used.retired && used.lanes.is_empty())
         {
-            *place = None;
+            // Whoever changes decoders under ever new names: their counts are together from then on.
+            let name = used.plugin.descriptor.name;
+            let is_new = !self.gone.contains_key(&name) && self.gone.len() >= MAX_VERSIONS;
+            let name = if is_new { "other".to_owned() } else { name };
+            self.gone.entry(name).or_default().add(&used.counters);
         }
+    }
+
+    /// Counts by name of the plugin, all versions together.
+    pub(super) fn counters(&self) -> BTreeMap<String, DecoderCounters> {
+        let mut all = self.gone.clone();
+        for (_, used) in self.iter() {
+            all.entry(used.plugin.descriptor.name.clone()).or_default().add(&used.counters);
+        }
+        all
     }
 }

@@ -42,6 +42,10 @@ impl Standing {
         (self.aside, self.since_ns, self.failures_in_a_row) = (true, now_ns, 0);
     }
 
+    pub(super) fn is_aside(&self) -> bool {
+        self.aside
+    }
+
     fn is_over(&self, now_ns: u64) -> bool {
         now_ns.abs_diff(self.since_ns) >= self.for_ns
     }
@@ -78,6 +82,7 @@ impl Dispatcher<'_> {
         let now_ns = self.now_ns;
         let Some(used) = self.plugins.get_mut(plugin) else { return };
         used.standing.set_aside(now_ns);
+        used.counters.quarantines += 1;
         let until = Timestamp(now_ns.saturating_add(used.standing.for_ns));
         let name = &used.plugin.descriptor.name;
         tracing::error!(plugin = name, why, %until, "decoder keeps failing and is set aside");

@@ -11,12 +11,14 @@
 //! the spool. The records are sent by an idempotent producer, so that its own retries make no duplicates.
 
 mod client;
+mod progress;
 mod reports;
 mod sender;
 mod token;
 mod topics;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use self::client::Client;
@@ -29,7 +31,7 @@ pub(crate) use self::token::{NO_TOKEN_FILE, TokenFile};
 pub(crate) use self::topics::MAX_TOPICS;
 use super::queue::{Filler, GivenUp, Taker};
 use super::spool::Spool;
-use super::{Delivery, HandOver, Output, PublishError, Traffic, Waits, record};
+use super::{Delivery, HandOver, Output, PublishError, Traffic, Waits, Watched, record};
 use crate::config::{self, RecordKey};
 use crate::event::{Event, Format, Value};
 
@@ -40,6 +42,7 @@ const NOT_ACKNOWLEDGED: &str = "not_acknowledged_in_time";
 pub struct Kafka {
     filler: Filler,
     thread: Option<JoinHandle<Sent>>,
+    progress: progress::Watch,
     format: Format,
     key: RecordKey,
     /// Of key and value, as librdkafka takes them.
@@ -65,6 +68,7 @@ impl Kafka {
             client.check_topic(config.connect_timeout, &reports)?;
         }
         let spool = spool.map(|spool| Spool::open(spool, waits.traffic)).transpose()?.flatten();
+        let progress = progress::Watch::new(queue.clone(), reports.clone());
         let sender = Sender {
             queue: queue.clone(),
             client,
@@ -79,6 +83,8 @@ impl Kafka {
             room_at: 0,
             paused_until: None,
             watch: Watch::new(is_live.then_some(config.connect_timeout.0)),
+            progress: progress.clone(),
+            told: None,
         };
         let taker = Taker(queue.clone());
         let run = move || {
@@ -90,7 +96,7 @@ impl Kafka {
         let thread = Some(thread.map_err(|error| PublishError::KafkaFatal(error.to_string()))?);
         let (format, key, max_record_bytes) = (config.format, config.key, client::max_record_bytes(config));
         let (filler, sent) = (Filler::new(queue), Sent::default());
-        Ok(Kafka { filler, thread, format, key, max_record_bytes, accepted: 0, sent })
+        Ok(Kafka { filler, thread, progress, format, key, max_record_bytes, accepted: 0, sent })
     }
 
     /// Appends the record again from `start` on, without as many of the largest attributes as it takes to fit. What does
@@ -156,6 +162,10 @@ impl Output for Kafka {
 
     fn flush(&mut self) -> Result<(), PublishError> {
         self.filler.push().map_err(|GivenUp| self.given_up())
+    }
+
+    fn watched(&self) -> Option<Arc<dyn Watched>> {
+        Some(Arc::new(self.progress.clone()))
     }
 
     fn finish(&mut self) -> Result<Delivery, PublishError> {

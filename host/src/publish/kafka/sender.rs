@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{Answer, Client};
+use super::progress::{self, Progress};
 use super::reports::{RETRY, Reports};
 use crate::config::HumanDuration;
 use crate::publish::queue::{Chunk, Queue};
@@ -59,6 +60,9 @@ pub(super) struct Sender {
     /// Nothing is sent before: the topic cannot be used just now.
     pub(super) paused_until: Option<Instant>,
     pub(super) watch: Watch,
+    /// Where it says how it goes, and when it last did.
+    pub(super) progress: progress::Watch,
+    pub(super) told: Option<Instant>,
 }
 
 pub(super) struct Waiting {
@@ -112,6 +116,9 @@ impl Sender {
                 return Ok(());
             }
             self.watch.look(&self.reports, &self.client, in_flight, is_idle);
+            if !moved || self.told.is_none_or(|told| told.elapsed() >= LOOK) {
+                self.tell(is_idle);
+            }
             if moved {
                 continue;
             }
@@ -248,6 +255,25 @@ impl Sender {
         }
     }
 
+    /// Says how it goes, to whoever looks.
+    fn tell(&mut self, is_idle: bool) {
+        self.told = Some(Instant::now());
+        self.progress.tell(Progress {
+            sent: self.sent,
+            lost: self.lost().collect(),
+            silent_since: (!is_idle).then_some(self.watch.last_progress),
+            spool: self.spool.as_ref().map(Spool::status),
+        });
+    }
+
+    /// What never reached librdkafka, by reason.
+    fn lost(&self) -> impl Iterator<Item = (String, u64)> {
+        let (dropped, damaged) = self.spool.as_ref().map_or((0, 0), Spool::lost);
+        let here = [(QUEUE_FULL, self.queue.dropped()), (SPOOL_FULL, dropped), (SPOOL_DAMAGED, damaged)];
+        let here = here.into_iter().map(|(reason, count)| (reason.to_owned(), count));
+        here.chain(self.refused.clone()).filter(|(_, count)| *count > 0)
+    }
+
     fn in_flight(&self) -> u64 {
         self.sent - self.reports.lock().settled
     }
@@ -280,12 +306,16 @@ impl Sender {
     }
 
     /// Until there may be something to do.
-    fn rest(&self, ended: bool, is_idle: bool) {
+    fn rest(&mut self, ended: bool, is_idle: bool) {
         if ended && !self.has_unsent() {
             self.reports.wake_after(self.in_flight());
         }
         let nothing_to_look_after = is_idle && self.spool.as_ref().is_none_or(Spool::is_quiet);
         self.queue.wait(self.waiting.is_none() && !ended, (!nothing_to_look_after).then_some(LOOK));
+        if is_idle {
+            // Nobody was asked for an acknowledgement meanwhile.
+            self.watch.last_progress = Instant::now();
+        }
     }
 
     fn conclude(mut self, error: Option<PublishError>) -> Sent {
@@ -308,10 +338,7 @@ impl Sender {
             sent.delivered = counts.delivered;
             sent.failed = counts.failed.clone();
         }
-        let (dropped, damaged) = self.spool.as_ref().map_or((0, 0), Spool::lost);
-        let here = [(QUEUE_FULL, self.queue.dropped()), (SPOOL_FULL, dropped), (SPOOL_DAMAGED, damaged)];
-        let here = here.into_iter().map(|(reason, count)| (reason.to_owned(), count));
-        for (reason, count) in here.chain(self.refused).filter(|(_, count)| *count > 0) {
+        for (reason, count) in self.lost() {
             *sent.failed.entry(reason).or_default() += count;
         }
         sent.spool = self.spool.as_mut().map(Spool::close);

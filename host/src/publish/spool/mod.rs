@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 
 use self::segment::{HEADER, Segment, read_records};
-use super::{PublishError, SpoolCounts, Traffic};
+use super::{PublishError, SpoolCounts, SpoolStatus, Traffic};
 use crate::config;
 
 /// How long the disk is left alone after it refused a write.
@@ -393,6 +393,12 @@ impl Spool {
     /// Events that made room for newer ones, and those that could not be read.
     pub(super) fn lost(&self) -> (u64, u64) {
         (self.dropped, self.damaged)
+    }
+
+    /// What it holds and did so far.
+    pub(super) fn status(&self) -> SpoolStatus {
+        let SpoolCounts { recovered, bypassed, damaged_bytes, .. } = self.counts;
+        SpoolStatus { bytes: self.total_bytes, recovered, bypassed, damaged_bytes }
     }
 
     /// Leaves the directory to the next run; gives the counts.

@@ -1,0 +1,50 @@
+//! `podtap tap`: events of a running podtap on standard output, as they are made.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::read::{usage, verdict};
+use super::report_warning;
+use crate::filter::Filter;
+use crate::publish::{Colour, PublishError};
+use crate::read::{self, Agent, Form, Options, ReadError, Source};
+
+#[derive(Debug, Args)]
+pub(super) struct TapArguments {
+    /// The podtap to look at, by the address of its admin server
+    #[arg(long, default_value = "http://127.0.0.1:9464", value_name = "URL")]
+    agent: String,
+
+    /// How events are written to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Form,
+
+    /// Show only events that match, in CEL: 'protocol == "http" && duration > duration("100ms")'
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+
+    /// Stop after so many events
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+
+    /// Colours in text
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: Colour,
+}
+
+impl TapArguments {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        // The agent applies it; what is wrong with it is said here, as by `podtap read`.
+        if let Some(Err(error)) = self.filter.as_deref().map(Filter::parse) {
+            return Ok(usage(&format!("--filter: {error}")));
+        }
+        let source = Source::Agent(Agent { url: &self.agent, filter: self.filter.as_deref() });
+        let options = Options { form: self.output, colour: self.color, filter: None, count: self.count };
+        match read::read(&source, &options, &mut |problem| report_warning(problem)) {
+            Ok(counts) => Ok(verdict(counts)),
+            Err(ReadError::Output(PublishError::ReaderGone)) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Requests as an operator counts them: exchanges by protocol, server port, vantage and outcome, with their durations in
+//! fixed buckets.
+//!
+//! Kept by the thread that publishes, next to the summary, and copied for whoever asks for metrics. Labels are bounded
+//! whatever traffic holds: beyond a number of servers, exchanges are counted under `other`; no address, path or statement
+//! is a label.
+
+use hashbrown::HashMap;
+
+use crate::event::{Exchange, Outcome, Vantage};
+
+/// Upper bounds of the buckets, ns. Those from 5 ms to 10 s are what OpenTelemetry's conventions say of
+/// `http.server.request.duration`. Those below are for databases, caches and services of the same host, most of whose
+/// answers take less than 5 ms: they would all be in one bucket.
+pub const BUCKETS_NS: [u64; 19] = [
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    75_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    750_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    7_500_000_000,
+    10_000_000_000,
+];
+
+/// Stands for protocol and port beyond the bound.
+const OTHER: &str = "other";
+
+/// Outcomes, in the order of a server's [`Requests`].
+const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Error, Outcome::NoResponse, Outcome::Aborted, Outcome::Unmatched];
+
+/// Exchanges of one server, by outcome.
+type Server = [Option<Box<Durations>>; OUTCOMES.len()];
+
+/// Port of a server, and on whose side of its connections podtap is.
+type Place = (u16, Option<Vantage>);
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    /// A few protocols: those that decoders declare.
+    protocols: Vec<(Box<str>, HashMap<Place, Server>)>,
+    other: Server,
+    servers: usize,
+    max_servers: usize,
+}
+
+/// How long exchanges took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// Exchanges, those included whose duration is not known.
+    pub exchanges: u64,
+    /// Exchanges whose duration is known.
+    pub count: u64,
+    /// Of their durations, ns.
+    pub sum_ns: u64,
+    /// How many were within each bound of [`BUCKETS_NS`] but not within the one before; last, those beyond all.
+    pub buckets: [u64; BUCKETS_NS.len() + 1],
+}
+
+/// Exchanges of one server with one outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Of the decoder that read them; `other` beyond the bound.
+    pub protocol: &'a str,
+    /// Of the server; none beyond the bound.
+    pub port: Option<u16>,
+    /// On whose side they were captured, where that is known.
+    pub vantage: Option<Vantage>,
+    /// How they ended.
+    pub outcome: Outcome,
+    /// How many, and how long they took.
+    pub durations: &'a Durations,
+}
+
+impl Requests {
+    /// For so many servers.
+    pub fn new(max_servers: usize) -> Requests {
+        Requests { max_servers, ..Requests::default() }
+    }
+
+    /// Counts an exchange. Allocates only for a server or an outcome of it that was not there before.
+    pub fn record(&mut self, exchange: &Exchange<'_>) {
+        let outcome = OUTCOMES.iter().position(|outcome| *outcome == exchange.outcome).unwrap_or_default();
+        let server = self.server(&exchange.protocol, (exchange.server.port, exchange.vantage));
+        server[outcome].get_or_insert_default().record(exchange.duration);
+    }
+
+    fn server(&mut self, protocol: &str, place: Place) -> &mut Server {
+        let known = self.protocols.iter().position(|(name, _)| **name == *protocol);
+        let is_known = known.is_some_and(|index| self.protocols[index].1.contains_key(&place));
+        if !is_known && self.servers >= self.max_servers {
+            return &mut self.other;
+        }
+        let index = known.unwrap_or_else(|| {
+            self.protocols.push((protocol.into(), HashMap::new()));
+            self.protocols.len() - 1
+        });
+        self.servers += usize::from(!is_known);
+        self.protocols[index].1.entry(place).or_default()
+    }
+
+    /// All there are, in a fixed order.
+    pub fn rows(&self) -> Vec<Row<'_>> {
+        let mut servers: Vec<_> = self
+            .protocols
+            .iter()
+            .flat_map(|(protocol, servers)| servers.iter().map(|(place, server)| (&**protocol, *place, server)))
+            .collect();
+        servers.sort_by_key(|(protocol, (port, vantage), _)| (*protocol, *port, vantage.map(Vantage::name)));
+        let named =
+            servers.into_iter().map(|(protocol, (port, vantage), server)| (protocol, Some(port), vantage, server));
+        let rows = named.chain([(OTHER, None, None, &self.other)]).flat_map(|(protocol, port, vantage, server)| {
+            let outcomes = OUTCOMES.into_iter().zip(server);
+            outcomes.filter_map(move |(outcome, durations)| {
+                Some(Row { protocol, port, vantage, outcome, durations: durations.as_deref()? })
+            })
+        });
+        rows.collect()
+    }
+}
+
+impl Durations {
+    fn record(&mut self, duration_ns: Option<u64>) {
+        self.exchanges += 1;
+        if let Some(ns) = duration_ns {
+            self.count += 1;
+            self.sum_ns = self.sum_ns.saturating_add(ns);
+            // A bound belongs to its bucket, as `le` says.
+            self.buckets[BUCKETS_NS.partition_point(|bound| *bound < ns)] += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::example_event;
+
+    fn exchange(port: u16, outcome: Outcome, duration: Option<u64>) -> Exchange<'static> {
+        let mut exchange = example_event();
+        (exchange.server.port, exchange.outcome, exchange.duration) = (port, outcome, duration);
+        exchange
+    }
+
+    #[test]
+    fn a_duration_is_in_the_bucket_of_the_first_bound_that_it_does_not_exceed() {
+        let mut requests = Requests::new(4);
+        for ns in [0, 100_000, 100_001, 10_000_000_000, 10_000_000_001, u64::MAX] {
+            requests.record(&exchange(80, Outcome::Ok, Some(ns)));
+        }
+        requests.record(&exchange(80, Outcome::NoResponse, None));
+        let rows = requests.rows();
+        let [ok, none] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!((ok.durations.buckets[0], ok.durations.buckets[1]), (2, 1));
+        assert_eq!((ok.durations.buckets[18], ok.durations.buckets[19]), (1, 2));
+        assert_eq!((ok.durations.exchanges, ok.durations.count, ok.durations.sum_ns), (6, 6, u64::MAX));
+        assert_eq!((none.durations.exchanges, none.durations.count), (1, 0));
+        assert!(BUCKETS_NS.is_sorted());
+    }
+
+    #[test]
+    fn servers_are_bounded_and_what_is_beyond_is_counted_together() {
+        let mut requests = Requests::new(3);
+        for port in 1..=10 {
+            requests.record(&exchange(port, Outcome::Ok, Some(1)));
+        }
+        // Known ones stay known.
+        requests.record(&exchange(2, Outcome::Error, Some(1)));
+        let rows: Vec<_> =
+            requests.rows().iter().map(|row| (row.protocol, row.port, row.durations.exchanges)).collect();
+        let expected =
+            [("http", Some(1), 1), ("http", Some(2), 1), ("http", Some(2), 1), ("http", Some(3), 1), (OTHER, None, 7)];
+        assert_eq!(rows, expected.map(|(protocol, port, count)| (protocol, port, count)));
+    }
+}
