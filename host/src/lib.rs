@@ -13,6 +13,7 @@ pub mod privileges;
 pub mod publish;
 pub mod read;
 pub mod reference;
+pub mod report;
 pub mod stop;
 pub mod summary;
 pub mod view;
