@@ -23,10 +23,12 @@ use crate::reference;
 use crate::stop::Stop;
 
 mod common;
+mod manual;
 mod plugin;
 mod read;
 mod report;
 mod run;
+mod top;
 
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
@@ -47,6 +49,8 @@ enum Command {
     Replay(Box<ReplayArguments>),
     /// Show the events of a Kafka topic, a file or a pipe
     Read(Box<read::ReadArguments>),
+    /// Show what traffic there is, on the terminal: of captures, of events in a file, of a Kafka topic
+    Top(Box<top::TopArguments>),
     /// Make a page about captures, or about events in files, to look at in a browser
     Report(Box<report::ReportArguments>),
     /// Check a configuration file and the decoders that it is for, and list every problem
@@ -62,6 +66,10 @@ enum Command {
         /// Of what
         of: SchemaOf,
     },
+    /// Write manual pages, one for each command
+    Man(manual::ManArguments),
+    /// Print what lets a shell complete commands and flags
+    Completion(manual::CompletionArguments),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -95,10 +103,13 @@ impl Arguments {
             Command::Run(arguments) => arguments.run(),
             Command::Replay(arguments) => arguments.run(),
             Command::Read(arguments) => arguments.run(),
+            Command::Top(arguments) => arguments.run(),
             Command::Report(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
             Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),
+            Command::Man(arguments) => arguments.run(),
+            Command::Completion(arguments) => arguments.run(),
         };
         match done {
             Ok(code) => code,

@@ -16,4 +16,5 @@ pub mod reference;
 pub mod report;
 pub mod stop;
 pub mod summary;
+pub mod top;
 pub mod view;

@@ -247,3 +247,9 @@ fn text(html: &str) -> String {
     text += rest;
     text.trim().to_owned()
 }
+
+/// What is on a screen, line by line.
+pub(crate) fn lines(buffer: &ratatui::buffer::Buffer) -> Vec<String> {
+    let width = usize::from(buffer.area.width);
+    buffer.content().chunks(width).map(|cells| cells.iter().map(|cell| cell.symbol()).collect()).collect()
+}
