@@ -16,6 +16,7 @@ mod e2e_mysql;
 mod e2e_mysql_drivers;
 mod e2e_nginx;
 mod e2e_outages;
+mod e2e_page;
 mod e2e_security;
 mod e2e_zeek;
 mod examples;

@@ -169,7 +169,7 @@ pub(super) fn span(ns: u64) -> String {
         (1_000_000_000, "s"),
         (1_000_000, "ms"),
     ];
-    let (unit, name) = UNITS.into_iter().find(|(unit, _)| ns >= *unit && ns % unit == 0).unwrap_or((1, "ns"));
+    let (unit, name) = UNITS.into_iter().find(|(unit, _)| ns >= *unit && ns.is_multiple_of(*unit)).unwrap_or((1, "ns"));
     format!("{} {name}", ns / unit)
 }
 
@@ -194,7 +194,7 @@ pub(super) fn distribution(out: &mut String, view: &View) -> fmt::Result {
     };
     // Whole decades around, so that the axis has a label at least.
     let first = first.saturating_sub(1) / 10 * 10 + 1;
-    let last = ((last + 9) / 10 * 10).min(parts.len() - 1);
+    let last = (last.div_ceil(10) * 10).min(parts.len() - 1);
     let below = |part: usize| edges.get(part).copied().unwrap_or(u64::MAX);
     let columns: Vec<_> = (first..=last)
         .map(|part| {

@@ -80,7 +80,7 @@ impl Page<'_> {
         self.figures(out)?;
         self.over_time(out)?;
         section(out, "durations")?;
-        out.push_str("<figure><figcaption>First byte of the request to last byte of the response.");
+        out.push_str("<figure tabindex=\"0\"><figcaption>First byte of the request to last byte of the response.");
         legend(out);
         out.push_str("</figcaption>\n");
         chart::distribution(out, self.view)?;
@@ -191,7 +191,10 @@ impl Page<'_> {
     fn over_time(&self, out: &mut String) -> fmt::Result {
         section(out, "over-time")?;
         let width = chart::span(self.view.timeline().width_ns());
-        write!(out, "<figure><figcaption>Exchanges by the time of their first byte, in slots of {width}.")?;
+        write!(
+            out,
+            "<figure tabindex=\"0\"><figcaption>Exchanges by the time of their first byte, in slots of {width}."
+        )?;
         legend(out);
         out.push_str("</figcaption>\n");
         chart::timeline(out, self.view)?;
@@ -332,7 +335,7 @@ impl Page<'_> {
             end_section(out, "<p class=\"quiet\">Nobody.</p>\n");
             return Ok(());
         }
-        out.push_str("<figure><figcaption>Clients to the left, servers to the right. A line is the thicker the more exchanges it stands for; where any failed it has their colour.</figcaption>\n");
+        out.push_str("<figure tabindex=\"0\"><figcaption>Clients to the left, servers to the right. A line is the thicker the more exchanges it stands for; where any failed it has their colour.</figcaption>\n");
         let left_out = chart::map(out, self.view, &edges)?;
         out.push_str("</figure>\n");
         if left_out > 0 {
