@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use podtap::config::Config;
 use podtap::event::{Event, Outcome};
+use podtap::publish::{Kafka, Output as _, Waits};
+use podtap::read::From;
 use podtap::reference::example_event;
 use podtap::top::{Column, Feed, Feeding, Page, Progress, Screen, Source, Status, Wish, draw};
 use podtap::view::View;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use rdkafka::mocking::MockCluster;
 
 const TOUR: &str = "http/tests/captures/nginx-tour.pcap";
 
@@ -25,13 +28,17 @@ fn capture(name: &str) -> PathBuf {
 /// All that a source has, with a filter.
 fn fed(source: Source, filter: Option<&str>) -> Feeding {
     let feed = Feed { source, config: Arc::new(Config::default()), speed: None };
-    let feeding = feed.start(filter).unwrap();
+    ended(&feed.start(filter).unwrap())
+}
+
+/// A feed that has come to its end.
+fn ended(feeding: &Feeding) -> Feeding {
     let begun = Instant::now();
     while feeding.progress() == Progress::Reading {
         assert!(begun.elapsed() < Duration::from_secs(120));
         std::thread::sleep(Duration::from_millis(10));
     }
-    feeding
+    feeding.clone()
 }
 
 /// The lines of a screen of that size.
@@ -169,6 +176,37 @@ fn what_cannot_be_read_is_said() {
     assert!(
         matches!(feeding.progress(), Progress::Failed(error) if error.starts_with("/nonexistent.jsonl: cannot be read"))
     );
+}
+
+#[test]
+fn a_topic_is_shown_to_its_end_and_followed_until_nobody_looks() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("exchanges", 3, 1).unwrap();
+    let mut config = Config::default();
+    config.kafka.brokers = cluster.bootstrap_servers().split(',').map(str::to_owned).collect();
+    config.kafka.topic = "exchanges".to_owned();
+    let mut kafka = Kafka::open(&config.kafka, None, &Waits::recorded(&config)).unwrap();
+    for number in 0..50_u32 {
+        let mut exchange = example_event();
+        // Over all partitions.
+        exchange.connection.id = number.to_string().into();
+        kafka.publish(Event::Exchange(&exchange)).unwrap();
+    }
+    kafka.finish().unwrap();
+
+    let feed =
+        |follow| Feed { source: Source::Topic(From::Beginning, follow), config: Arc::new(config.clone()), speed: None };
+    let feeding = ended(&feed(false).start(None).unwrap());
+    assert_eq!((feeding.progress(), feeding.view.lock().traffic().exchanges), (Progress::Over, 50));
+    let feeding = feed(true).start(Some("connection.id == '7'")).unwrap();
+    let begun = Instant::now();
+    while feeding.view.lock().traffic().exchanges < 1 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(feeding.progress(), Progress::Reading);
+    feeding.stop();
+    assert_eq!(ended(&feeding).view.lock().traffic().exchanges, 1);
 }
 
 #[test]
