@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use podtap::config::Config;
 use podtap::top::{Feed, Progress, Screen, Source, Status, draw};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -95,7 +94,7 @@ fn the_picture_in_the_readme_is_what_top_draws() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let feed = Feed {
         source: Source::Captures(vec![root.join(CAPTURE)], None),
-        config: Arc::new(Config::default()),
+        config: Arc::new(support::config()),
         speed: None,
     };
     let feeding = feed.start(None).unwrap();

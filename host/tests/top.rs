@@ -7,7 +7,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use podtap::config::Config;
 use podtap::event::{Event, Outcome};
 use podtap::publish::{Kafka, Output as _, Waits};
 use podtap::read::From;
@@ -27,7 +26,7 @@ fn capture(name: &str) -> PathBuf {
 
 /// All that a source has, with a filter.
 fn fed(source: Source, filter: Option<&str>) -> Feeding {
-    let feed = Feed { source, config: Arc::new(Config::default()), speed: None };
+    let feed = Feed { source, config: Arc::new(support::config()), speed: None };
     ended(&feed.start(filter).unwrap())
 }
 
@@ -182,7 +181,7 @@ fn what_cannot_be_read_is_said() {
 fn a_topic_is_shown_to_its_end_and_followed_until_nobody_looks() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("exchanges", 3, 1).unwrap();
-    let mut config = Config::default();
+    let mut config = support::config();
     config.kafka.brokers = cluster.bootstrap_servers().split(',').map(str::to_owned).collect();
     config.kafka.topic = "exchanges".to_owned();
     let mut kafka = Kafka::open(&config.kafka, None, &Waits::recorded(&config)).unwrap();

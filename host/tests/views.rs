@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use podtap::config::Config;
 use podtap::top::{Column, Feed, Progress, Screen, Source, Status, draw};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -84,7 +83,7 @@ fn reported(page: &str) -> Figures {
 
 /// What `top` shows on a screen with room for all.
 fn on_screen(capture: &Path) -> Figures {
-    let config = Arc::new(Config::default());
+    let config = Arc::new(support::config());
     let feed = Feed { source: Source::Captures(vec![capture.to_owned()], None), config, speed: None };
     let feeding = feed.start(None).unwrap();
     let begun = Instant::now();

@@ -253,3 +253,10 @@ pub(crate) fn lines(buffer: &ratatui::buffer::Buffer) -> Vec<String> {
     let width = usize::from(buffer.area.width);
     buffer.content().chunks(width).map(|cells| cells.iter().map(|cell| cell.symbol()).collect()).collect()
 }
+
+/// The configuration of podtap with the stock decoders, for tests that decode in their own process.
+pub(crate) fn config() -> podtap::config::Config {
+    let mut config = podtap::config::Config::default();
+    config.plugins.directories = vec![plugins("plugins")];
+    config
+}
