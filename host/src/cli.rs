@@ -24,10 +24,13 @@ use crate::reference;
 use crate::stop::Stop;
 
 mod common;
+mod manual;
 mod plugin;
 mod read;
+mod report;
 mod run;
 mod tap;
+mod top;
 
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
@@ -50,6 +53,10 @@ enum Command {
     Read(Box<read::ReadArguments>),
     /// Show what a running podtap sees, as it sees it
     Tap(tap::TapArguments),
+    /// Show what traffic there is, on the terminal: of captures, of events in a file, of a Kafka topic
+    Top(Box<top::TopArguments>),
+    /// Make a page about captures, or about events in files, to look at in a browser
+    Report(Box<report::ReportArguments>),
     /// Check a configuration file and the decoders that it is for, and list every problem
     Validate {
         /// Configuration file (.yaml, .yml, .toml or .json)
@@ -63,6 +70,10 @@ enum Command {
         /// Of what
         of: SchemaOf,
     },
+    /// Write manual pages, one for each command
+    Man(manual::ManArguments),
+    /// Print what lets a shell complete commands and flags
+    Completion(manual::CompletionArguments),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -97,9 +108,13 @@ impl Arguments {
             Command::Replay(arguments) => arguments.run(),
             Command::Read(arguments) => arguments.run(),
             Command::Tap(arguments) => arguments.run(),
+            Command::Top(arguments) => arguments.run(),
+            Command::Report(arguments) => arguments.run(),
             Command::Validate { file } => validate(&file),
             Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),
+            Command::Man(arguments) => arguments.run(),
+            Command::Completion(arguments) => arguments.run(),
         };
         match done {
             Ok(code) => code,
@@ -154,15 +169,21 @@ fn validate(file: &Path) -> anyhow::Result<ExitCode> {
 
 /// The configuration of a file, the environment and flags; with it the log starts.
 fn load_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Config> {
+    let (config, warnings) = read_config(file, flags)?;
+    start_log(config.log);
+    for warning in &warnings {
+        report_warning(warning);
+    }
+    Ok(config)
+}
+
+/// The configuration of a file, the environment and flags, and what is to be warned of.
+fn read_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<(Config, Vec<String>)> {
     // Variables that are not UTF-8 are none of ours.
     let variables =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let loaded = Config::load(file, variables, flags)?;
-    start_log(loaded.config.log);
-    for warning in &loaded.warnings {
-        report_warning(warning);
-    }
-    Ok(loaded.config)
+    Ok((loaded.config, loaded.warnings))
 }
 
 /// Directories of `--plugins`, as a flag sets them.
@@ -218,30 +239,15 @@ impl ReplayArguments {
 
     /// Opening the output would empty this capture file.
     fn input_to_be_overwritten(&self, config: &Config) -> Option<&PathBuf> {
-        let output = config.output.file.as_ref()?.canonicalize().ok()?;
-        self.files.iter().find(|file| file.canonicalize().is_ok_and(|file| file == output))
+        overwritten(&self.files, config.output.file.as_ref()?)
     }
 
-    /// A bar where someone looks at it, for input that takes a while; else one that is never drawn.
     fn progress_bar(&self, config: &Config) -> ProgressBar {
-        let sizes =
-            self.files.iter().map(|file| file.metadata().ok().filter(|data| data.is_file()).map(|data| data.len()));
-        let Some(total) = sizes.sum::<Option<u64>>() else { return ProgressBar::hidden() };
         let format = config.output.effective_format(!config.kafka.brokers.is_empty());
         // Lines that scroll by are progress enough, and would tear the bar apart.
         let lines_on_terminal =
             format != OutputFormat::None && config.output.file.is_none() && io::stdout().is_terminal();
-        if total <= PROGRESS_BAR_BYTES || lines_on_terminal || !io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-        let template =
-            "{bar:40} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
+        if lines_on_terminal { ProgressBar::hidden() } else { progress_bar(&self.files) }
     }
 }
 
@@ -249,6 +255,28 @@ impl ReplayArguments {
 fn serve(config: &Config, board: Option<&Board>) -> anyhow::Result<Option<Server>> {
     let started = config.admin.address().zip(board).map(|(address, board)| Server::start(address, board.clone()));
     Ok(started.transpose()?)
+}
+
+/// The input that would be overwritten by this output.
+fn overwritten<'f>(inputs: &'f [PathBuf], output: &Path) -> Option<&'f PathBuf> {
+    let output = output.canonicalize().ok()?;
+    inputs.iter().find(|file| file.canonicalize().is_ok_and(|file| file == output))
+}
+
+/// A bar where someone looks at it, for input that takes a while; else one that is never drawn.
+fn progress_bar(files: &[PathBuf]) -> ProgressBar {
+    let sizes = files.iter().map(|file| file.metadata().ok().filter(|data| data.is_file()).map(|data| data.len()));
+    let Some(total) = sizes.sum::<Option<u64>>() else { return ProgressBar::hidden() };
+    if total <= PROGRESS_BAR_BYTES || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+    let template = "{bar:40} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 /// The end of a run: what went wrong (`more` than was counted), the summary, and the exit code.

@@ -44,7 +44,7 @@ pub struct Replay<'a> {
 }
 
 /// What a replay did.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Counted work.
     pub totals: Vec<(&'static str, u64)>,
@@ -60,41 +60,71 @@ impl Report {
         self.totals.iter().chain(&self.losses).find_map(|&(known, count)| (known == name).then_some(count)).unwrap_or(0)
     }
 
+    /// Of what every packet, every byte of payload and every connection that no decoder claimed is in exactly one place.
+    pub fn sums(&self) -> [Sum; 3] {
+        let named = |name: &'static str| (name, self.count(name));
+        let sum = |total, parts: &[&'static str]| Sum {
+            total: named(total),
+            parts: parts.iter().map(|&part| named(part)).collect(),
+        };
+        [
+            sum("packets", &PLACES_OF_PACKETS),
+            sum("payload_bytes", &PLACES_OF_BYTES),
+            sum("connections_undetected", &Undetected::ALL.map(|(_, name)| name)),
+        ]
+    }
+
     /// Is every packet, every byte of payload and every connection that no decoder claimed in exactly one place?
     pub fn adds_up(&self) -> bool {
-        let sum = |names: &[&str]| names.iter().map(|name| self.count(name)).sum::<u64>();
-        let packets = sum(&[
-            "packets_tracked",
-            "packets_filtered",
-            "packets_ignored",
-            "packets_not_tcp",
-            "packets_unknown_link",
-            "packets_malformed",
-            "packets_truncated",
-            "packets_too_deep",
-            "packets_stray",
-            "fragments_joined",
-            "fragments_duplicate",
-            "fragments_overlapping",
-            "fragments_expired",
-            "fragments_evicted",
-        ]);
-        let bytes = sum(&[
-            "payload_bytes_decoded",
-            "payload_bytes_skipped",
-            "payload_bytes_ignored",
-            "payload_bytes_duplicate",
-            "payload_bytes_out_of_window",
-            "payload_bytes_abandoned",
-            "payload_bytes_undetected",
-            "payload_bytes_in_failed_calls",
-        ]);
-        let undetected = sum(&Undetected::ALL.map(|(_, name)| name));
-        packets == self.count("packets")
-            && bytes == self.count("payload_bytes")
-            && undetected == self.count("connections_undetected")
+        self.sums().iter().all(Sum::holds)
     }
 }
+
+/// A count, and those that it is the sum of.
+#[derive(Debug)]
+pub struct Sum {
+    /// The count of all.
+    pub total: (&'static str, u64),
+    /// The counts of its parts.
+    pub parts: Vec<(&'static str, u64)>,
+}
+
+impl Sum {
+    /// Is it their sum?
+    pub fn holds(&self) -> bool {
+        self.parts.iter().map(|(_, count)| count).sum::<u64>() == self.total.1
+    }
+}
+
+/// Every packet is in one of these.
+const PLACES_OF_PACKETS: [&str; 14] = [
+    "packets_tracked",
+    "packets_filtered",
+    "packets_ignored",
+    "packets_not_tcp",
+    "packets_unknown_link",
+    "packets_malformed",
+    "packets_truncated",
+    "packets_too_deep",
+    "packets_stray",
+    "fragments_joined",
+    "fragments_duplicate",
+    "fragments_overlapping",
+    "fragments_expired",
+    "fragments_evicted",
+];
+
+/// Every byte of payload is in one of these.
+const PLACES_OF_BYTES: [&str; 8] = [
+    "payload_bytes_decoded",
+    "payload_bytes_skipped",
+    "payload_bytes_ignored",
+    "payload_bytes_duplicate",
+    "payload_bytes_out_of_window",
+    "payload_bytes_abandoned",
+    "payload_bytes_undetected",
+    "payload_bytes_in_failed_calls",
+];
 
 /// Nothing could be done.
 #[derive(Debug, thiserror::Error)]

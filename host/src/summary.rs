@@ -6,22 +6,20 @@
 use std::fmt::{self, Write as _};
 
 use hashbrown::HashMap;
-use hdrhistogram::Histogram;
 
 use crate::event::{Event, Exchange, Outcome};
+use crate::latency::Latencies;
 use crate::publish::{Bytes, Delivery, DisplayDuration, Printable};
 
 /// Combinations of protocol, operation and outcome that get a row; a row takes about 13 kB.
 pub(crate) const MAX_ROWS: usize = 256;
 /// Stands for protocol and operation beyond [`MAX_ROWS`].
-const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 /// Letters of an operation or protocol that are shown.
 const MAX_NAME: usize = 32;
 
-/// One array element an outcome, in the order of [`OUTCOMES`].
-type Rows = [Option<Box<Row>>; 5];
-
-const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Error, Outcome::NoResponse, Outcome::Aborted, Outcome::Unmatched];
+/// One array element an outcome, in the order of [`Outcome::ALL`].
+type Rows = [Option<Box<Row>>; Outcome::ALL.len()];
 
 /// Counts events.
 #[derive(Debug, Default)]
@@ -34,23 +32,17 @@ pub struct Summary {
     connections: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Row {
     count: u64,
-    durations: Histogram<u32>,
+    latencies: Latencies,
 }
 
 impl Row {
-    fn new() -> Option<Box<Row>> {
-        // From a microsecond (less is not told apart) to an hour (more counts as an hour), two digits that count.
-        let durations = Histogram::new_with_bounds(1_000, 3_600_000_000_000, 2).ok()?;
-        Some(Box::new(Row { count: 0, durations }))
-    }
-
     fn record(&mut self, duration_ns: Option<u64>) {
         self.count += 1;
         if let Some(ns) = duration_ns {
-            self.durations.saturating_record(ns);
+            self.latencies.record(ns);
         }
     }
 }
@@ -77,7 +69,7 @@ impl Summary {
     fn record_exchange(&mut self, exchange: &Exchange<'_>) {
         self.exchanges += 1;
         let operation = exchange.operation.as_deref().unwrap_or_default();
-        let outcome = OUTCOMES.iter().position(|outcome| *outcome == exchange.outcome).unwrap_or_default();
+        let outcome = exchange.outcome as usize;
         let known = self.protocols.get_mut(&*exchange.protocol).and_then(|operations| operations.get_mut(operation));
         if let Some(Some(row)) = known.map(|rows| rows[outcome].as_mut()) {
             return row.record(exchange.duration);
@@ -89,12 +81,7 @@ impl Summary {
         } else {
             &mut self.other
         };
-        if rows[outcome].is_none() {
-            rows[outcome] = Row::new();
-        }
-        if let Some(row) = &mut rows[outcome] {
-            row.record(exchange.duration);
-        }
+        rows[outcome].get_or_insert_default().record(exchange.duration);
     }
 
     /// The table, with totals, losses and deliveries given by name. Of losses, only what is not zero is shown.
@@ -160,12 +147,11 @@ impl Summary {
         rows.extend(present(OTHER, OTHER, &self.other));
         rows.into_iter()
             .map(|(protocol, operation, outcome, row)| {
-                let percentile = |quantile| match row.durations.len() {
-                    0 => "-".to_owned(),
-                    _ => DisplayDuration(row.durations.value_at_quantile(quantile)).to_string(),
-                };
-                let outcome = OUTCOMES[outcome].name().to_owned();
-                let [p50, p95, p99] = [0.5, 0.95, 0.99].map(percentile);
+                let [p50, p95, p99] = row
+                    .latencies
+                    .percentiles()
+                    .map(|ns| ns.map_or_else(|| "-".to_owned(), |ns| DisplayDuration(ns).to_string()));
+                let outcome = Outcome::ALL[outcome].name().to_owned();
                 [name(protocol), name(operation), outcome, row.count.to_string(), p50, p95, p99]
             })
             .collect()

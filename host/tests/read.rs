@@ -402,11 +402,12 @@ fn errors_of_filters_are_those_that_the_page_shows() {
 
 #[test]
 fn commands_that_the_pages_show_are_understood() {
+    const COMMANDS: [&str; 5] = ["podtap read ", "podtap top ", "podtap report ", "podtap man ", "podtap completion "];
     let mut commands = 0;
     for path in ["README.md", "docs/consumers.md", "deploy/kafka/README.md"] {
         let page = page(path);
-        for line in blocks(&page, "sh").into_iter().flat_map(str::lines).filter(|line| line.starts_with("podtap read "))
-        {
+        let lines = blocks(&page, "sh").into_iter().flat_map(str::lines);
+        for line in lines.filter(|line| COMMANDS.iter().any(|command| line.starts_with(command))) {
             // As the shell takes it apart.
             let say = format!("podtap() {{ printf '%s\\0' podtap \"$@\"; }}; {}", line.split(" | ").next().unwrap());
             let output = Command::new("bash").args(["-c", &say]).output().unwrap();
@@ -419,5 +420,5 @@ fn commands_that_the_pages_show_are_understood() {
             commands += 1;
         }
     }
-    assert!(commands >= 6, "{commands}");
+    assert!(commands >= 12, "{commands}");
 }

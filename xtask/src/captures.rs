@@ -15,7 +15,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ fn http(args: &Args) -> Result<()> {
         let said = process::output(clients.current_dir(&folder))?;
         said.trim().parse().context("clients.py prints a number")
     })?;
-    nginx(args, &folder, "chromium-tour", || chromium(args.port, &folder.join("chromium")))?;
+    nginx(args, &folder, "chromium-tour", || browse(args.port, &folder.join("chromium")))?;
     servers(&folder)
 }
 
@@ -97,11 +97,15 @@ const CHROMIUMS: [&str; 4] = ["chromium-headless-shell", "chromium", "chromium-b
 /// What `browser.html` asks for, itself included.
 const PAGE_REQUESTS: usize = 35;
 
-/// Has Chromium load the page; the number of requests that nginx should have logged.
-fn chromium(port: u16, profile: &Path) -> Result<usize> {
-    let program = CHROMIUMS.into_iter().find_map(process::find);
-    let program = program.context("no Chromium: `apt-get install chromium-headless-shell` brings it")?;
-    // Caches of an earlier run would answer instead of nginx.
+/// Where a Chromium is, if there is one.
+pub(crate) fn chromium_program() -> Option<PathBuf> {
+    CHROMIUMS.into_iter().find_map(process::find)
+}
+
+/// A Chromium without a window, with a profile of its own that is new, and with nothing to ask of the world.
+pub(crate) fn chromium(profile: &Path) -> Result<Command> {
+    let program = chromium_program().context("no Chromium: `apt-get install chromium-headless-shell` brings it")?;
+    // Caches of an earlier run would answer instead of a server.
     let _ = fs::remove_dir_all(profile);
     let mut browser = Command::new("timeout");
     browser.arg("60").arg(program).args(["--headless", "--disable-gpu", "--no-first-run", "--lang=en-GB"]);
@@ -111,7 +115,14 @@ fn chromium(port: u16, profile: &Path) -> Result<usize> {
     if process::is_root() {
         browser.arg("--no-sandbox");
     }
-    browser.arg(format!("--user-data-dir={}", profile.display())).arg("--dump-dom");
+    browser.arg(format!("--user-data-dir={}", profile.display()));
+    Ok(browser)
+}
+
+/// Has Chromium load the page; the number of requests that nginx should have logged.
+fn browse(port: u16, profile: &Path) -> Result<usize> {
+    let mut browser = chromium(profile)?;
+    browser.arg("--dump-dom");
     let page = process::output(browser.arg(format!("http://127.0.0.1:{port}/browser.html")))?;
     ensure!(page.contains(r#"<p id="said">done</p>"#), "the page does not say that it is done:\n{page}");
     Ok(PAGE_REQUESTS)

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages,
-    e2e_security,
+    e2e_page, e2e_security,
 };
 
 #[derive(clap::Subcommand)]
@@ -27,6 +27,8 @@ pub(crate) enum Check {
     Consumers,
     /// The commands of MongoDB drivers against their own command monitoring
     Mongodb(e2e_mongodb::Args),
+    /// The page of `podtap report` in a browser: its accessibility, and its picture
+    Page(e2e_page::Args),
     /// What is in deploy/: manifests, chart, unit, and the configurations in them
     Deploy(e2e_deploy::Args),
 }
@@ -43,6 +45,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Security(args) => e2e_security::run(args),
         Check::Consumers => e2e_consumers::run(),
         Check::Mongodb(args) => e2e_mongodb::run(args),
+        Check::Page(args) => e2e_page::run(args),
         Check::Deploy(args) => e2e_deploy::run(args),
     }
 }

@@ -19,6 +19,7 @@ mod e2e_mysql_drivers;
 mod e2e_nginx;
 mod e2e_outages;
 mod e2e_outages_traffic;
+mod e2e_page;
 mod e2e_security;
 mod e2e_zeek;
 mod examples;

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{
     e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages,
-    e2e_security, examples, fuzz, kafka, mongodb, plugins, process, setup, workspace,
+    e2e_page, e2e_security, examples, fuzz, kafka, mongodb, plugins, process, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e security", "--quick");
         tally.skip("e2e consumers", "--quick");
         tally.skip("e2e deploy", "--quick");
+        tally.skip("e2e page", "--quick");
         tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
@@ -89,6 +90,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         match missing(&e2e_deploy::PROGRAMS) {
             Some(why) => tally.skip("e2e deploy", &why),
             None => tally.step("e2e deploy", || e2e_deploy::run(&e2e_deploy::Args::default())),
+        }
+        match missing(&e2e_page::PROGRAMS).or_else(e2e_page::unavailable) {
+            Some(why) => tally.skip("e2e page", &why),
+            None => tally.step("e2e page", || e2e_page::run(&e2e_page::Args::default())),
         }
         match kafka::unavailable().map(str::to_owned).or_else(|| missing(&e2e_kafka::PROGRAMS)) {
             Some(why) => {

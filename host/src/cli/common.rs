@@ -1,14 +1,48 @@
-//! Flags that every command has which publishes events.
+//! Flags that commands share: of those that decode, and of those that publish as well.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::{load_config, paths_flag, plugins_flag, report_error, word};
+use super::{load_config, paths_flag, plugins_flag, read_config, report_error, word};
 use crate::config::{Config, Flag, LogLevel, OutputFormat};
 use crate::event::Format;
 use crate::publish::Colour;
+
+/// What captures are decoded with.
+#[derive(Debug, Args)]
+pub(super) struct Decoding {
+    /// Directory with decoders; may be given several times, replaces those of the configuration
+    #[arg(long, value_name = "DIR")]
+    plugins: Vec<PathBuf>,
+
+    /// A decoder's file beside those directories, found last; may be given several times
+    #[arg(long, value_name = "FILE")]
+    plugin: Vec<PathBuf>,
+
+    /// Configuration file (.yaml, .yml, .toml or .json)
+    #[arg(long, env = "PODTAP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Decoding {
+    /// The configuration with these flags and `more`; with it the log starts.
+    pub(super) fn load(&self, more: Vec<Flag>) -> anyhow::Result<Config> {
+        load_config(self.config.as_deref(), &self.flags(more))
+    }
+
+    /// As [`Decoding::load`], without the log, and what is to be warned of.
+    pub(super) fn load_silently(&self, more: Vec<Flag>) -> anyhow::Result<(Config, Vec<String>)> {
+        read_config(self.config.as_deref(), &self.flags(more))
+    }
+
+    fn flags(&self, mut flags: Vec<Flag>) -> Vec<Flag> {
+        flags.extend(plugins_flag(&self.plugins));
+        flags.extend(paths_flag("--plugin", "plugins.files", &self.plugin));
+        flags
+    }
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Common {
@@ -36,17 +70,8 @@ pub(super) struct Common {
     #[arg(long, value_enum, value_name = "FORMAT")]
     kafka_format: Option<Format>,
 
-    /// Directory with decoders; may be given several times, replaces those of the configuration
-    #[arg(long, value_name = "DIR")]
-    plugins: Vec<PathBuf>,
-
-    /// A decoder's file beside those directories, found last; may be given several times
-    #[arg(long, value_name = "FILE")]
-    plugin: Vec<PathBuf>,
-
-    /// Configuration file (.yaml, .yml, .toml or .json)
-    #[arg(long, env = "PODTAP_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    decoding: Decoding,
 
     /// Colours in text on standard output
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
@@ -66,7 +91,7 @@ impl Common {
     pub(super) fn config(&self, more: Vec<Flag>) -> anyhow::Result<Option<Config>> {
         let mut flags = self.flags();
         flags.extend(more);
-        let config = load_config(self.config.as_deref(), &flags)?;
+        let config = self.decoding.load(flags)?;
         if config.kafka.brokers.is_empty() && (self.kafka_topic.is_some() || self.kafka_format.is_some()) {
             report_error("--kafka-topic and --kafka-format need brokers; add --kafka-brokers or set kafka.brokers");
             return Ok(None);
@@ -87,8 +112,6 @@ impl Common {
         set("--kafka-topic", "kafka.topic", self.kafka_topic.clone().map(Value::from));
         set("--kafka-format", "kafka.format", self.kafka_format.map(word));
         set("--log-level", "log.level", self.log_level.map(word));
-        flags.extend(plugins_flag(&self.plugins));
-        flags.extend(paths_flag("--plugin", "plugins.files", &self.plugin));
         flags
     }
 }

@@ -178,6 +178,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All, in the order that they have as numbers.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Ok, Outcome::Error, Outcome::NoResponse, Outcome::Aborted, Outcome::Unmatched];
+
+    /// Was something asked that did not come about: refused, not answered, or cut off?
+    pub fn is_failure(self) -> bool {
+        matches!(self, Outcome::Error | Outcome::NoResponse | Outcome::Aborted)
+    }
+
     /// The name in events.
     pub fn name(self) -> &'static str {
         match self {

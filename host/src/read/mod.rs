@@ -1,4 +1,5 @@
-//! Events read back: from a Kafka topic, a file, a pipe or a running podtap, to lines for people or to JSON or MessagePack.
+//! Events read back: from a Kafka topic, a file, a pipe or a running podtap, to lines for people, to JSON or MessagePack, or
+//! into a view.
 //!
 //! In come bytes that anybody may have written; out go events in the order they came in, each as it was but for its
 //! encoding. What cannot be read is reported with its place and counted, and does not keep the next events from being
@@ -14,6 +15,7 @@ mod topic;
 pub use agent::{Agent, AgentError, Line, Stream};
 pub use frames::FrameError;
 pub(crate) use frames::MAX_EVENT_BYTES;
+pub(crate) use record::Known;
 pub(crate) use record::MAX_DEPTH;
 pub use record::Record;
 pub use topic::{From, Topic, TopicError};
@@ -53,6 +55,27 @@ pub enum Form {
     Json,
     /// MessagePack maps one after the other
     Msgpack,
+}
+
+/// Takes events that were read.
+pub trait Receiver {
+    /// Takes an event, which was read in a format from these bytes.
+    ///
+    /// # Errors
+    /// The outer one: what keeps this event from being taken. The inner one: none can be taken any more.
+    fn take(&mut self, record: &mut Record, format: Format, bytes: &[u8]) -> Result<Result<(), PublishError>, String>;
+
+    /// Nothing more may come for a while.
+    ///
+    /// # Errors
+    /// No more can be taken.
+    fn pause(&mut self) -> Result<(), PublishError>;
+
+    /// Is the event one that is wanted? An error says why nobody knows.
+    ///
+    /// # Errors
+    /// What the filter cannot compare.
+    fn wants(&mut self, record: &Record) -> Result<bool, String>;
 }
 
 /// What is to be shown of them.
@@ -114,9 +137,19 @@ pub enum ReadError {
 /// Reads events and shows them on standard output, to the end or to the count. `report` is told of each of the first
 /// records that cannot be read.
 pub fn read(source: &Source<'_>, options: &Options, report: &mut dyn FnMut(&str)) -> Result<Counts, ReadError> {
-    let out = Output::open(options.form, options.colour)?;
-    let mut reading =
-        Reading { out, options, limit: options.count.unwrap_or(u64::MAX), counts: Counts::default(), report };
+    let mut shown = Shown { out: Output::open(options.form, options.colour)?, filter: options.filter.as_ref() };
+    read_into(source, &mut shown, options.count, report)
+}
+
+/// Reads events to the end, or to a count of those that were taken. `report` is told of each of the first records that
+/// cannot be read.
+pub fn read_into(
+    source: &Source<'_>,
+    receiver: &mut dyn Receiver,
+    count: Option<u64>,
+    report: &mut dyn FnMut(&str),
+) -> Result<Counts, ReadError> {
+    let mut reading = Reading { receiver, limit: count.unwrap_or(u64::MAX), counts: Counts::default(), report };
     let read = match source {
         _ if reading.limit == 0 => Ok(()),
         Source::Topic(topic) => topic.read(&mut reading),
@@ -133,10 +166,37 @@ pub fn read(source: &Source<'_>, options: &Options, report: &mut dyn FnMut(&str)
         }
     };
     // What was read before a failure is shown all the same.
-    let finished = reading.out.flush();
+    let finished = reading.receiver.pause();
     read?;
     finished?;
     Ok(reading.counts)
+}
+
+/// Does a file begin as one of events does? One that cannot be read does not.
+pub(crate) fn holds_events(path: &Path) -> bool {
+    let mut first = [0];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut first));
+    read.is_ok() && frames::format_of(first[0]).is_some()
+}
+
+/// Standard output takes what the filter lets through.
+struct Shown<'f> {
+    out: Output,
+    filter: Option<&'f Filter>,
+}
+
+impl Receiver for Shown<'_> {
+    fn take(&mut self, record: &mut Record, format: Format, bytes: &[u8]) -> Result<Result<(), PublishError>, String> {
+        self.out.show(record, format, bytes)
+    }
+
+    fn pause(&mut self) -> Result<(), PublishError> {
+        self.out.flush()
+    }
+
+    fn wants(&mut self, record: &Record) -> Result<bool, String> {
+        self.filter.map_or(Ok(true), |filter| filter.matches(record.fields()))
+    }
 }
 
 fn read_stream(input: impl Read, name: &str, reading: &mut Reading<'_>) -> Result<(), ReadError> {
@@ -156,10 +216,9 @@ fn read_stream(input: impl Read, name: &str, reading: &mut Reading<'_>) -> Resul
     }
 }
 
-/// Events on their way from a source to standard output.
+/// Events on their way from a source to whoever takes them.
 struct Reading<'a> {
-    out: Output,
-    options: &'a Options,
+    receiver: &'a mut dyn Receiver,
     limit: u64,
     counts: Counts,
     report: &'a mut dyn FnMut(&str),
@@ -178,7 +237,7 @@ impl Reading<'_> {
             return Ok(ControlFlow::Continue(()));
         };
         match Record::decode(format, bytes) {
-            Ok(mut record) if self.is_wanted(&record, &place) => match self.out.show(&mut record, format, bytes) {
+            Ok(mut record) if self.is_wanted(&record, &place) => match self.receiver.take(&mut record, format, bytes) {
                 Ok(written) => {
                     written?;
                     self.counts.shown += 1;
@@ -199,8 +258,7 @@ impl Reading<'_> {
     }
 
     fn is_wanted(&mut self, record: &Record, place: &impl Fn(usize) -> String) -> bool {
-        let Some(filter) = &self.options.filter else { return true };
-        filter.matches(record.fields()).unwrap_or_else(|what| {
+        self.receiver.wants(record).unwrap_or_else(|what| {
             self.counts.unfiltered += 1;
             if self.counts.unfiltered <= MAX_REPORTED {
                 (self.report)(&format!("{}: filter: {what}", place(0)));
@@ -211,6 +269,6 @@ impl Reading<'_> {
 
     /// Nothing more may come for a while.
     fn pause(&mut self) -> Result<(), ReadError> {
-        Ok(self.out.flush()?)
+        Ok(self.receiver.pause()?)
     }
 }

@@ -29,7 +29,7 @@ pub struct Record {
 }
 
 /// An event of a kind and version that is known here.
-pub(super) enum Known<'r> {
+pub(crate) enum Known<'r> {
     Exchange(Exchange<'r>),
     Connection(ConnectionEvent<'r>),
 }
@@ -72,7 +72,7 @@ impl Record {
     }
 
     /// As what it is known to be. None: of another kind, or of a later version that means something else.
-    pub(super) fn known(&self) -> Option<Known<'_>> {
+    pub(crate) fn known(&self) -> Option<Known<'_>> {
         match self.fields.get("kind") {
             None => Exchange::deserialize(&self.fields).ok().map(Known::Exchange),
             Some(_) => ConnectionEvent::deserialize(&self.fields).ok().map(Known::Connection),

@@ -9,11 +9,11 @@ use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, HumanDuration};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
 use crate::publish::{
-    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES,
-    MAX_TOPICS,
+    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS,
+    MAX_SPARE_BYTES, MAX_TOPICS,
 };
 use crate::summary::MAX_ROWS;
-use crate::{filter, read};
+use crate::{filter, read, report, view};
 
 /// A bound.
 pub struct Limit {
@@ -71,7 +71,7 @@ fn time(ns: u64) -> HumanDuration {
 }
 
 /// All bounds, by what they are of.
-pub fn limits() -> [(&'static str, Rows); 8] {
+pub fn limits() -> [(&'static str, Rows); 9] {
     const BLAMED: &str = "connections_blamed";
     let librdkafka = LIBRDKAFKA_QUEUE_BYTES + LIBRDKAFKA_QUEUE_RECORDS * LIBRDKAFKA_RECORD_BYTES;
     [
@@ -380,6 +380,29 @@ pub fn limits() -> [(&'static str, Rows); 8] {
                 fixed("nesting of an event", read::MAX_DEPTH, "the event is named and left out", &[]),
                 fixed("length of a filter", bytes(filter::MAX_BYTES), "it is refused", &[]),
                 fixed("nesting of brackets in a filter", filter::MAX_NESTING, "the same", &[]),
+            ],
+        ),
+        (
+            "Looking at traffic: `report` and `top`",
+            vec![
+                fixed("operations of servers", view::MAX_ROWS, "further ones are counted together as `other`", &[]),
+                fixed("pairs of client and server", view::MAX_EDGES, "the same", &[]),
+                fixed("services known by name", view::MAX_NAMES, "further ones show by their addresses", &[]),
+                fixed("slots of a timeline", view::MAX_SLOTS, "slots become wider", &[]),
+                fixed("length of a protocol or operation", bytes(view::MAX_NAME_BYTES), "it is cut", &[]),
+                fixed(
+                    "latest, slowest and failed exchanges, of all and of each operation",
+                    format!("{}, {} each", view::MAX_KEPT, view::MAX_KEPT_OF_ROW),
+                    "the others are in the figures only",
+                    &[],
+                ),
+                fixed(
+                    "one text of such an exchange, all its texts",
+                    format!("{}, {}", bytes(view::MAX_TEXT_BYTES), bytes(view::MAX_SINGLE_BYTES)),
+                    "it is cut; attributes that are left out are counted beside it",
+                    &[],
+                ),
+                fixed("rows of a table in a report", report::MAX_SHOWN_ROWS, "a line says how many are not shown", &[]),
             ],
         ),
     ]

@@ -222,3 +222,41 @@ fn used(id: u32) -> Option<(Duration, u64)> {
 pub(crate) fn plugins(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_podtap")).with_file_name(name)
 }
+
+/// The rows of the table in a section of a report, each cell as text; numbers without what sets thousands apart.
+pub(crate) fn table(page: &str, section: &str) -> Vec<Vec<String>> {
+    let (_, section) = page.split_once(&format!("<h2 id=\"{section}\">")).expect("the section is there");
+    let section = section.split("</section>").next().unwrap_or_default();
+    let Some((_, body)) = section.split_once("<tbody>") else { return Vec::new() };
+    let rows = body.split("</tbody>").next().unwrap_or_default().split("</tr>");
+    let cells = |row: &str| -> Vec<String> {
+        // `<tr>` and `<title>` begin with the same letter.
+        let cells = row.split("<t").skip(1).filter(|cell| cell.starts_with(['d', 'h']));
+        cells.map(|cell| text(&cell[cell.find('>').map_or(0, |end| end + 1)..]).replace(',', "")).collect()
+    };
+    rows.map(cells).filter(|cells| !cells.is_empty()).collect()
+}
+
+/// Text without its markup.
+fn text(html: &str) -> String {
+    let (mut text, mut rest) = (String::new(), html);
+    while let Some((before, after)) = rest.split_once('<') {
+        text += before;
+        rest = after.split_once('>').map_or("", |(_, after)| after);
+    }
+    text += rest;
+    text.trim().to_owned()
+}
+
+/// What is on a screen, line by line.
+pub(crate) fn lines(buffer: &ratatui::buffer::Buffer) -> Vec<String> {
+    let width = usize::from(buffer.area.width);
+    buffer.content().chunks(width).map(|cells| cells.iter().map(|cell| cell.symbol()).collect()).collect()
+}
+
+/// The configuration of podtap with the stock decoders, for tests that decode in their own process.
+pub(crate) fn config() -> podtap::config::Config {
+    let mut config = podtap::config::Config::default();
+    config.plugins.directories = vec![plugins("plugins")];
+    config
+}
