@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use podtap_toolchain::{self as toolchain, Toolchain};
 
-use crate::{examples, process};
+use crate::{captures, examples, process};
 
 /// What to set up, beside what a build needs.
 #[derive(clap::Args, Clone, Copy, Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) kafka: bool,
     /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python, ip,
-    /// ethtool, setcap, zstd; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
+    /// ethtool, setcap, zstd, tmux, Chromium; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
     /// lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
@@ -67,6 +67,9 @@ const E2E: &[Need] = &[
     Need { package: "maven", present: || has("mvn") },
     Need { package: "golang-go", present: || has("go") },
     Need { package: "npm", present: || has("npm") },
+    Need { package: "tmux", present: || has("tmux") },
+    // Its kin have none of that name: the check of the page is skipped there.
+    Need { package: "chromium-headless-shell", present: || captures::chromium_program().is_some() || !is_debian() },
     Need { package: "python3-venv", present: || succeeds("python3", &["-c", "import venv, ensurepip"]) },
 ];
 
@@ -124,6 +127,11 @@ fn install(packages: &[&str]) -> Result<()> {
 
 fn has(program: &str) -> bool {
     process::find(program).is_some()
+}
+
+/// Debian itself, not its kin.
+fn is_debian() -> bool {
+    std::fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"))
 }
 
 fn library(name: &str) -> bool {
