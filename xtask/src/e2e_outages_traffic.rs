@@ -59,15 +59,7 @@ impl Podtap {
 
     /// Ends its input and waits. It has to deliver all that it does not count as lost.
     pub(crate) fn end(mut self) -> Result<Ended> {
-        drop(self.input.take());
-        let start = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            if start.elapsed() > Duration::from_secs(120) {
-                bail!("podtap does not end, see {}", workspace::short(&self.errors));
-            }
-            self.look();
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.wait()?;
         let said = fs::read_to_string(&self.errors)?;
         let see = || format!("see {}", workspace::short(&self.errors));
         ensure!(said.contains("  exchanges\n"), "podtap ended without a summary, {}", see());
@@ -77,6 +69,25 @@ impl Podtap {
         let dropped = counts.map(|line| count(line).context("a count begins its line")).sum::<Result<_>>()?;
         let hand_over = said.lines().rev().find_map(HandOver::of_line).with_context(see)?;
         Ok(Ended { dropped, peak_bytes: self.peak_bytes, hand_over })
+    }
+
+    /// Ends its input and waits; the most memory that it had.
+    pub(crate) fn peak_at_end(mut self) -> Result<u64> {
+        self.wait()?;
+        Ok(self.peak_bytes)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        drop(self.input.take());
+        let start = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if start.elapsed() > Duration::from_secs(120) {
+                bail!("podtap does not end, see {}", workspace::short(&self.errors));
+            }
+            self.look();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Ends it without a word.

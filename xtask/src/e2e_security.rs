@@ -7,9 +7,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 
@@ -142,18 +143,31 @@ fn by_token(podtap: &Path, folder: &Path, brokers: &str) -> Result<()> {
     loops.record(&folder.join("tokens.pcap"))?;
     let mut command = release::command(podtap);
     command.args(["replay", "-"]);
-    let mut running = Podtap::start(&mut with(command, &file), &loops.header, folder.join("tokens.log"))?;
-    let (begun, mut written) = (Instant::now(), Instant::now());
-    loops.feed_until(&mut running, Duration::from_millis(200), LONG * 2, || {
-        if written.elapsed() > SHORT / 3 {
-            written = Instant::now();
+    // Until podtap has ended: a connection that broke shortly before needs a good token as well.
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (new, path) = (folder.join("token.new"), &file);
+    let renew = move || -> Result<()> {
+        while stopped.recv_timeout(SHORT / 3) == Err(RecvTimeoutError::Timeout) {
             // In one go, as Kubernetes does.
-            fs::write(folder.join("token.new"), token(SHORT)?)?;
-            fs::rename(folder.join("token.new"), &file)?;
+            fs::write(&new, token(SHORT)?)?;
+            fs::rename(&new, path)?;
         }
-        Ok(begun.elapsed() > LONG)
-    })?;
-    let ended = running.end()?;
+        Ok(())
+    };
+    let publish = || {
+        let mut running = Podtap::start(&mut with(command, &file), &loops.header, folder.join("tokens.log"))?;
+        let begun = Instant::now();
+        loops.feed_until(&mut running, Duration::from_millis(200), LONG * 2, || Ok(begun.elapsed() > LONG))?;
+        running.end()
+    };
+    let (ended, renewed) = std::thread::scope(|scope| {
+        let renewing = scope.spawn(renew);
+        let ended = publish();
+        drop(stop);
+        (ended, renewing.join())
+    });
+    renewed.map_err(|_| anyhow!("the thread that renews the token panicked"))??;
+    let ended = ended?;
     ensure!(ended.dropped == 0, "{} events were not delivered", ended.dropped);
 
     let mut read = release::command(podtap);
