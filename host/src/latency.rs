@@ -9,31 +9,38 @@ const LEAST_NS: u64 = 1_000;
 const MOST_NS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 2;
 
-/// Durations, each counted in a bucket; takes about 13 kB.
+/// Durations, each counted in a bucket; takes about 13 kB. There always is a histogram: it is refused only for bounds that are
+/// the wrong way round, and for more than five digits.
 #[derive(Clone, Debug)]
-pub struct Latencies(Histogram<u32>);
+pub struct Latencies(Option<Histogram<u32>>);
 
 impl Default for Latencies {
     fn default() -> Latencies {
-        // It refuses only bounds that are the wrong way round, and more than five digits.
-        Latencies(Histogram::new_with_bounds(LEAST_NS, MOST_NS, DIGITS).expect("the bounds are in order"))
+        Latencies(Histogram::new_with_bounds(LEAST_NS, MOST_NS, DIGITS).ok())
     }
 }
 
 impl Latencies {
     /// Counts one, ns. Allocates nothing.
     pub fn record(&mut self, ns: u64) {
-        self.0.saturating_record(ns);
+        if let Some(histogram) = &mut self.0 {
+            histogram.saturating_record(ns);
+        }
     }
 
     /// How many were counted.
     pub fn count(&self) -> u64 {
-        self.0.len()
+        self.0.as_ref().map_or(0, Histogram::len)
     }
 
     /// The duration, ns, that this share of them (0 to 1) does not exceed; none where there are none.
     pub fn quantile(&self, share: f64) -> Option<u64> {
-        (self.count() > 0).then(|| self.0.value_at_quantile(share))
+        self.recorded().map(|histogram| histogram.value_at_quantile(share))
+    }
+
+    /// The histogram, where something is in it.
+    fn recorded(&self) -> Option<&Histogram<u32>> {
+        self.0.as_ref().filter(|histogram| !histogram.is_empty())
     }
 
     /// The median, the 95th and the 99th percentile.
@@ -43,20 +50,22 @@ impl Latencies {
 
     /// The longest, ns.
     pub fn longest(&self) -> Option<u64> {
-        (self.count() > 0).then(|| self.0.max())
+        self.recorded().map(Histogram::max)
     }
 
     /// Those of another, too.
     pub fn add(&mut self, other: &Latencies) {
-        // All have the same bounds; where they had not, nothing would be added.
-        let _ = self.0.add(&other.0);
+        if let (Some(histogram), Some(other)) = (&mut self.0, &other.0) {
+            // All have the same bounds; where they had not, nothing would be added.
+            let _ = histogram.add(other);
+        }
     }
 
     /// How many lie below each of some durations, ns, and not below the one before; beyond the last are the others. The
     /// durations come in ascending order.
     pub fn spread(&self, edges: &[u64]) -> Vec<u64> {
         let mut counts = vec![0; edges.len() + 1];
-        for bucket in self.0.iter_recorded() {
+        for bucket in self.0.iter().flat_map(Histogram::iter_recorded) {
             let value = bucket.value_iterated_to();
             counts[edges.partition_point(|&edge| edge <= value)] += bucket.count_since_last_iteration();
         }

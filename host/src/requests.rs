@@ -37,11 +37,8 @@ pub const BUCKETS_NS: [u64; 19] = [
 /// Stands for protocol and port beyond the bound.
 const OTHER: &str = "other";
 
-/// Outcomes, in the order of a server's [`Requests`].
-const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Error, Outcome::NoResponse, Outcome::Aborted, Outcome::Unmatched];
-
-/// Exchanges of one server, by outcome.
-type Server = [Option<Box<Durations>>; OUTCOMES.len()];
+/// Exchanges of one server, one array element an outcome, in the order of [`Outcome::ALL`].
+type Server = [Option<Box<Durations>>; Outcome::ALL.len()];
 
 /// Port of a server, and on whose side of its connections podtap is.
 type Place = (u16, Option<Vantage>);
@@ -92,9 +89,8 @@ impl Requests {
 
     /// Counts an exchange. Allocates only for a server or an outcome of it that was not there before.
     pub fn record(&mut self, exchange: &Exchange<'_>) {
-        let outcome = OUTCOMES.iter().position(|outcome| *outcome == exchange.outcome).unwrap_or_default();
         let server = self.server(&exchange.protocol, (exchange.server.port, exchange.vantage));
-        server[outcome].get_or_insert_default().record(exchange.duration);
+        server[exchange.outcome as usize].get_or_insert_default().record(exchange.duration);
     }
 
     fn server(&mut self, protocol: &str, place: Place) -> &mut Server {
@@ -122,7 +118,7 @@ impl Requests {
         let named =
             servers.into_iter().map(|(protocol, (port, vantage), server)| (protocol, Some(port), vantage, server));
         let rows = named.chain([(OTHER, None, None, &self.other)]).flat_map(|(protocol, port, vantage, server)| {
-            let outcomes = OUTCOMES.into_iter().zip(server);
+            let outcomes = Outcome::ALL.into_iter().zip(server);
             outcomes.filter_map(move |(outcome, durations)| {
                 Some(Row { protocol, port, vantage, outcome, durations: durations.as_deref()? })
             })

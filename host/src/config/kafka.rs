@@ -272,9 +272,7 @@ impl LibrdkafkaOptions {
             .iter()
             .any(|word| name.to_ascii_lowercase().contains(word))
     }
-}
 
-impl LibrdkafkaOptions {
     /// Without secrets.
     fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
