@@ -24,6 +24,7 @@ use crate::reference;
 use crate::stop::Stop;
 
 mod common;
+mod from_topic;
 mod manual;
 mod plugin;
 mod read;

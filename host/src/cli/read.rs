@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::Value;
 
-use super::{Flag, load_config, report_error, report_warning};
+use super::from_topic::FromTopic;
+use super::{load_config, report_error, report_warning};
 use crate::filter::Filter;
 use crate::publish::{Colour, PublishError};
-use crate::read::{self, Counts, Form, From, Options, ReadError, Source, Topic};
+use crate::read::{self, Counts, Form, Options, ReadError, Source, Topic};
 
 #[derive(Debug, Args)]
 pub(super) struct ReadArguments {
@@ -17,21 +17,8 @@ pub(super) struct ReadArguments {
     #[arg(value_name = "FILE", conflicts_with_all = ["brokers", "topic", "follow", "from"])]
     file: Option<PathBuf>,
 
-    /// Read from Kafka through these brokers, comma-separated
-    #[arg(long, value_name = "HOST:PORT,...")]
-    brokers: Option<String>,
-
-    /// Kafka topic of the events
-    #[arg(long, value_name = "NAME")]
-    topic: Option<String>,
-
-    /// At the end of the topic, wait for more
-    #[arg(long)]
-    follow: bool,
-
-    /// Where in the topic to begin; end needs --follow
-    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
-    from: From,
+    #[command(flatten)]
+    topic: FromTopic,
 
     /// How events are written to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -56,9 +43,6 @@ pub(super) struct ReadArguments {
 
 impl ReadArguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        if self.from == From::End && !self.follow {
-            return Ok(usage("--from end without --follow reads nothing; add --follow"));
-        }
         let filter = match self.filter.as_deref().map(Filter::parse).transpose() {
             Ok(filter) => filter,
             Err(error) => return Ok(usage(&format!("--filter: {error}"))),
@@ -67,36 +51,31 @@ impl ReadArguments {
         let source = match &self.file {
             Some(file) => Source::File(file),
             None => {
-                config = load_config(self.config.as_deref(), &self.flags())?;
-                if config.kafka.brokers.is_empty() {
-                    return Ok(usage("nothing to read; give a file, - for standard input, or --brokers and --topic"));
+                config = load_config(self.config.as_deref(), &self.topic.flags())?;
+                let instead = "nothing to read; give a file, - for standard input";
+                if let Some(problem) = self.topic.problem(&config.kafka, instead) {
+                    return Ok(usage(&problem));
                 }
-                if config.kafka.topic.contains('{') {
-                    return Ok(usage("kafka.topic stands for several topics; name one with --topic"));
-                }
-                let (kafka, from, follow) = (&config.kafka, self.from, self.follow);
+                let (kafka, from, follow) = (&config.kafka, self.topic.from, self.topic.follow);
                 Source::Topic(Topic { kafka, name: &config.kafka.topic, from, follow })
             }
         };
         let options = Options { form: self.output, colour: self.color, filter, count: self.count };
-        match read::read(&source, &options, &mut |problem| report_warning(problem)) {
-            Ok(counts) => Ok(verdict(counts)),
-            Err(ReadError::Output(PublishError::ReaderGone)) => Ok(ExitCode::SUCCESS),
-            Err(error) => Err(error.into()),
-        }
+        show(&source, &options)
     }
+}
 
-    fn flags(&self) -> Vec<Flag> {
-        let list = |text: &String| text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Value>();
-        let brokers =
-            self.brokers.as_ref().map(|text| Flag { name: "--brokers", key: "kafka.brokers", value: list(text) });
-        let topic = self.topic.clone().map(|name| Flag { name: "--topic", key: "kafka.topic", value: name.into() });
-        brokers.into_iter().chain(topic).collect()
+/// Shows events to the end.
+pub(super) fn show(source: &Source<'_>, options: &Options) -> anyhow::Result<ExitCode> {
+    match read::read(source, options, &mut |problem| report_warning(problem)) {
+        Ok(counts) => Ok(verdict(counts)),
+        Err(ReadError::Output(PublishError::ReaderGone)) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// What was left out is said, and is a failure.
-pub(super) fn verdict(counts: Counts) -> ExitCode {
+fn verdict(counts: Counts) -> ExitCode {
     let Counts { shown, unreadable, unfiltered, lost } = counts;
     if lost > 0 {
         report_warning(&format!("{lost} events were not read quickly enough and are not here"));

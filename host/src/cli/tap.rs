@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::read::{usage, verdict};
-use super::report_warning;
+use super::read::{show, usage};
 use crate::filter::Filter;
-use crate::publish::{Colour, PublishError};
-use crate::read::{self, Agent, Form, Options, ReadError, Source};
+use crate::publish::Colour;
+use crate::read::{Agent, Form, Options, Source};
 
 #[derive(Debug, Args)]
 pub(super) struct TapArguments {
@@ -41,10 +40,6 @@ impl TapArguments {
         }
         let source = Source::Agent(Agent { url: &self.agent, filter: self.filter.as_deref() });
         let options = Options { form: self.output, colour: self.color, filter: None, count: self.count };
-        match read::read(&source, &options, &mut |problem| report_warning(problem)) {
-            Ok(counts) => Ok(verdict(counts)),
-            Err(ReadError::Output(PublishError::ReaderGone)) => Ok(ExitCode::SUCCESS),
-            Err(error) => Err(error.into()),
-        }
+        show(&source, &options)
     }
 }

@@ -9,12 +9,14 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::common::{Decoding, list};
+use super::common::Decoding;
+use super::from_topic::FromTopic;
+use super::read::usage;
 use super::{report_error, report_warning};
-use crate::config::Flag;
+use crate::config::Kafka;
 use crate::filter::Filter;
 use crate::publish::Colour;
-use crate::read::{self, From};
+use crate::read;
 use crate::stop::Stop;
 use crate::top::{self, Feed, Screen, Source};
 
@@ -24,21 +26,8 @@ pub(super) struct TopArguments {
     #[arg(value_name = "FILE", conflicts_with_all = ["brokers", "topic", "follow", "from"])]
     files: Vec<PathBuf>,
 
-    /// Read from Kafka through these brokers, comma-separated
-    #[arg(long, value_name = "HOST:PORT,...")]
-    brokers: Option<String>,
-
-    /// Kafka topic of the events
-    #[arg(long, value_name = "NAME")]
-    topic: Option<String>,
-
-    /// At the end of the topic, wait for more
-    #[arg(long)]
-    follow: bool,
-
-    /// Where in the topic to begin; end needs --follow
-    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
-    from: From,
+    #[command(flatten)]
+    topic: FromTopic,
 
     /// Show only events that match, in CEL: 'protocol == "http" && duration > duration("100ms")'
     #[arg(long, value_name = "EXPRESSION")]
@@ -76,10 +65,10 @@ impl TopArguments {
             return Ok(usage(&format!("--filter: {error}")));
         }
         // Without the log: it would be written over what is shown.
-        let (mut config, warnings) = self.decoding.load_silently(self.flags())?;
+        let (mut config, warnings) = self.decoding.load_silently(self.topic.flags())?;
         config.events.connections = false;
         warnings.iter().for_each(|warning| report_warning(warning));
-        let (source, name) = match self.source(&config.kafka.topic, config.kafka.brokers.is_empty()) {
+        let (source, name) = match self.source(&config.kafka) {
             Ok(source) => source,
             Err(message) => return Ok(usage(&message)),
         };
@@ -99,16 +88,13 @@ impl TopArguments {
     }
 
     /// Where events come from, and its name.
-    fn source(&self, topic: &str, no_brokers: bool) -> Result<(Source, String), String> {
+    fn source(&self, kafka: &Kafka) -> Result<(Source, String), String> {
         let holds_events = |file: &PathBuf| file == Path::new("-") || read::holds_events(file);
         match self.files.as_slice() {
-            [] if self.from == From::End && !self.follow => {
-                Err("--from end without --follow reads nothing; add --follow".to_owned())
-            }
-            [] if no_brokers => {
-                Err("nothing to show; give files, - for events on standard input, or --brokers and --topic".to_owned())
-            }
-            [] => Ok((Source::Topic(self.from, self.follow), format!("topic {topic}"))),
+            [] => match self.topic.problem(kafka, "nothing to show; give files, - for events on standard input") {
+                Some(problem) => Err(problem),
+                None => Ok((Source::Topic(self.topic.from, self.topic.follow), format!("topic {}", kafka.topic))),
+            },
             [file] if holds_events(file) => {
                 let name = if file == Path::new("-") { "standard input".into() } else { file.to_string_lossy() };
                 Ok((Source::Events(file.clone()), name.into_owned()))
@@ -123,17 +109,4 @@ impl TopArguments {
             }
         }
     }
-
-    fn flags(&self) -> Vec<Flag> {
-        let brokers =
-            self.brokers.as_deref().map(|text| Flag { name: "--brokers", key: "kafka.brokers", value: list(text) });
-        let topic = self.topic.clone().map(|name| Flag { name: "--topic", key: "kafka.topic", value: name.into() });
-        brokers.into_iter().chain(topic).collect()
-    }
-}
-
-/// A command line that makes no sense.
-fn usage(message: &str) -> ExitCode {
-    report_error(message);
-    ExitCode::from(2)
 }
