@@ -16,7 +16,7 @@ use crate::capture::{CaptureError, CaptureFile, Drops, Filter, FilterError, Reco
 use crate::config::Config;
 use crate::decoder::{
     self, Catalog, Descriptor, DispatchCounters, DispatchLimits, Dispatcher, Ended, Row, Runtime, Tracked, Undetected,
-    Watch,
+    Waiting, Watch,
 };
 use crate::event::{
     self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
@@ -43,7 +43,7 @@ pub struct Replay<'a> {
     pub progress: &'a mut dyn FnMut(u64),
 }
 
-/// What a replay did.
+/// What was counted: by a replay at its end, by podtap that is running so far.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Counted work.
@@ -96,9 +96,13 @@ impl Sum {
     }
 }
 
+/// What waits does so while podtap is running; at the end, nothing does.
+pub(crate) const WAITING: [&str; 2] = ["fragments_waiting", "payload_bytes_waiting"];
+
 /// Every packet is in one of these.
-const PLACES_OF_PACKETS: [&str; 14] = [
+const PLACES_OF_PACKETS: [&str; 15] = [
     "packets_tracked",
+    WAITING[0],
     "packets_filtered",
     "packets_ignored",
     "packets_not_tcp",
@@ -115,9 +119,10 @@ const PLACES_OF_PACKETS: [&str; 14] = [
 ];
 
 /// Every byte of payload is in one of these.
-const PLACES_OF_BYTES: [&str; 8] = [
+const PLACES_OF_BYTES: [&str; 9] = [
     "payload_bytes_decoded",
     "payload_bytes_skipped",
+    WAITING[1],
     "payload_bytes_ignored",
     "payload_bytes_duplicate",
     "payload_bytes_out_of_window",
@@ -619,15 +624,15 @@ impl Worker<'_, '_> {
             ("payload_bytes_decoded", bytes_decoded),
             ("payload_bytes_skipped", stream.bytes_skipped),
         ];
-        if stream.fragments_joined > 0 {
-            report.totals.push(("fragments_joined", stream.fragments_joined));
-        }
-        if plugins_reloaded > 0 {
-            report.totals.push(("decoders_reloaded", plugins_reloaded));
-        }
-        if connections_own > 0 {
-            report.totals.push(("own_connections", connections_own));
-        }
+        let Waiting { detection_bytes, batch_bytes } = self.dispatcher.waiting();
+        let rare = [
+            ("fragments_joined", stream.fragments_joined),
+            (WAITING[0], stream.fragments_waiting),
+            (WAITING[1], stream.bytes_buffered + detection_bytes + batch_bytes),
+            ("decoders_reloaded", plugins_reloaded),
+            ("own_connections", connections_own),
+        ];
+        report.totals.extend(rare.into_iter().filter(|(_, count)| *count > 0));
         report.losses = vec![
             ("packets_filtered", self.packets_filtered),
             ("packets_dropped_by_kernel", self.drops.kernel),

@@ -1,144 +1,14 @@
 //! What an operator sees of a running podtap: the real program, asked by a real client.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 mod support;
 
-/// podtap that is running, with what it said so far.
-struct Agent {
-    child: Child,
-    input: Option<ChildStdin>,
-    address: String,
-    log: BufReader<std::process::ChildStderr>,
-}
-
-impl Agent {
-    /// Replays standard input, with settings from the environment.
-    fn replay(arguments: &[&str], settings: &[(&str, &str)]) -> Agent {
-        let arguments = [&["replay", "-", "--output", "none"], arguments].concat();
-        Agent::start(Command::new(env!("CARGO_BIN_EXE_podtap")).args(arguments), settings)
-    }
-
-    fn start(command: &mut Command, settings: &[(&str, &str)]) -> Agent {
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PODTAP_")) {
-            command.env_remove(name);
-        }
-        let mut child = command
-            .env("PODTAP_ADMIN_LISTEN", "127.0.0.1:0")
-            .env("PODTAP_LOG_FORMAT", "json")
-            .envs(settings.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (input, log) = (child.stdin.take(), BufReader::new(child.stderr.take().unwrap()));
-        let mut agent = Agent { child, input, address: String::new(), log };
-        let mut said = String::new();
-        while agent.address.is_empty() {
-            let mut line = String::new();
-            assert!(agent.log.read_line(&mut line).unwrap() > 0, "podtap ended without listening:\n{said}");
-            said.push_str(&line);
-            let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
-            if line["message"] == "admin: listening" {
-                line["address"].as_str().unwrap().clone_into(&mut agent.address);
-            }
-        }
-        agent
-    }
-
-    /// Status, media type and body.
-    fn get(&self, path: &str, accept: &str) -> (u16, String, String) {
-        let url = format!("http://{}{path}", self.address);
-        let config = ureq::config::Config::builder().http_status_as_error(false).build();
-        let mut response = ureq::Agent::new_with_config(config).get(url).header("accept", accept).call().unwrap();
-        let media_type = response.headers()["content-type"].to_str().unwrap().to_owned();
-        (response.status().as_u16(), media_type, response.body_mut().read_to_string().unwrap())
-    }
-
-    fn metrics(&self) -> Metrics {
-        let (status, media_type, body) = self.get("/metrics", "*/*");
-        assert_eq!((status, media_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
-        Metrics::parse(&body)
-    }
-
-    /// Metrics, once these hold.
-    fn metrics_with(&self, hold: impl Fn(&Metrics) -> bool) -> Metrics {
-        let since = Instant::now();
-        loop {
-            let metrics = self.metrics();
-            if hold(&metrics) {
-                return metrics;
-            }
-            assert!(since.elapsed() < Duration::from_secs(30), "it never came to that: {metrics:#?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn feed(&mut self, bytes: &[u8]) {
-        self.input.as_mut().unwrap().write_all(bytes).unwrap();
-    }
-
-    /// No more input; what podtap says until its end.
-    fn finish(mut self) -> support::Run {
-        drop(self.input.take());
-        let mut stderr = String::new();
-        self.log.read_to_string(&mut stderr).unwrap();
-        let code = self.child.wait().unwrap().code();
-        support::Run { code, stdout: String::new(), stderr, cpu: Duration::ZERO, memory_bytes: 0 }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A sample's name with its labels as they are written, and its value.
-#[derive(Debug)]
-struct Metrics(BTreeMap<String, f64>);
-
-impl Metrics {
-    fn parse(page: &str) -> Metrics {
-        let samples = page.lines().filter(|line| !line.starts_with('#'));
-        let sample = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        Metrics(samples.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}"))).collect())
-    }
-
-    /// All samples of this name, added.
-    fn sum(&self, name: &str) -> f64 {
-        let of_name = |(sample, value): (&String, &f64)| (sample.split('{').next() == Some(name)).then_some(*value);
-        self.0.iter().filter_map(of_name).sum()
-    }
-
-    fn get(&self, sample: &str) -> f64 {
-        *self.0.get(sample).unwrap_or_else(|| panic!("there is no {sample} in {self:#?}"))
-    }
-
-    /// Is every packet and every byte in one place?
-    fn add_up(&self) {
-        let packets = self.sum("podtap_packets_by_fate_total") + self.sum("podtap_fragments_waiting");
-        assert_eq!(self.sum("podtap_packets_total"), packets);
-        let bytes = self.sum("podtap_payload_bytes_by_fate_total") + self.sum("podtap_payload_waiting_bytes");
-        assert_eq!(self.sum("podtap_payload_bytes_total"), bytes);
-        let [undetected, by_reason] =
-            ["podtap_connections_undetected_total", "podtap_connections_undetected_by_reason_total"];
-        assert_eq!(self.sum(undetected), self.sum(by_reason));
-        assert_eq!(self.sum("podtap_exchanges_total"), self.sum("podtap_decoder_exchanges_total"));
-        let [failures, by_reason] = ["podtap_decoder_failures_total", "podtap_decoder_failures_by_reason_total"];
-        assert_eq!(self.sum(failures), self.sum(by_reason));
-    }
-}
+use support::agent::{Agent, Metrics};
 
 fn tour() -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/http/tests/captures/nginx-tour.pcap");
@@ -243,7 +113,7 @@ fn health_and_readiness_are_told_with_reasons() {
     agent.metrics_with(|metrics| metrics.get("podtap_ready") == 1.0);
     assert_eq!(agent.get("/readyz", "*/*").2, "ok\n");
     assert_eq!(agent.get("/healthz", "*/*"), (200, "text/plain; charset=utf-8".to_owned(), "ok\n".to_owned()));
-    assert_eq!(agent.get("/", "*/*").0, 404);
+    assert_eq!(agent.get("/nothing", "*/*").0, 404);
 
     // An output that fails: nothing can be written to a full device.
     let settings = [("PODTAP_OUTPUT_FORMAT", "json"), ("PODTAP_OUTPUT_FILE", "/dev/full")];
@@ -559,7 +429,9 @@ fn a_reader_that_is_too_slow_is_told_what_it_lost_and_podtap_goes_on() {
 #[test]
 fn events_are_read_only_where_that_is_allowed_and_by_a_few() {
     let agent = Agent::replay(&[], &[]);
-    assert_eq!(agent.get("/exchanges", "*/*").0, 403);
+    for path in ["/exchanges", "/"] {
+        assert_eq!(agent.get(path, "*/*").0, 403);
+    }
     let url = format!("http://{}", agent.address);
     let tap = support::podtap(&["tap", "--agent", &url]);
     assert_eq!(tap.errors(), [format!("podtap: error: {url}/exchanges: admin.exchanges is not set")]);
@@ -577,11 +449,59 @@ fn events_are_read_only_where_that_is_allowed_and_by_a_few() {
     assert!(status == 400 && body.starts_with("filter: column 1, at \"nonsense\""), "{status} {body}");
     assert_eq!(agent.get("/exchanges?fitler=true", "*/*").0, 400);
     let readers: Vec<_> = (0..4).map(|_| Reader::of(&agent, "")).collect();
-    assert_eq!(agent.get("/exchanges", "*/*").0, 503);
+    for path in ["/exchanges", "/"] {
+        assert_eq!(agent.get(path, "*/*").0, 503);
+    }
     for mut reader in readers {
         reader.curl.kill().unwrap();
         reader.curl.wait().unwrap();
     }
     // One that goes is noticed with the next event or sign of life.
     agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_readers") < 4.0);
+}
+
+#[test]
+fn the_page_shows_what_comes_while_somebody_looks_and_what_matches() {
+    let mut agent = Agent::replay(&[], &[EXCHANGES, ("PODTAP_AGENT_RESOURCE", "service.name=shop<i>")]);
+    let (status, media_type, page) = agent.get("/", "*/*");
+    assert_eq!((status, media_type.as_str()), (200, "text/html; charset=utf-8"));
+    assert!(page.contains("<h1>Traffic at shop&lt;i&gt;</h1>") && page.contains("No exchange so far."), "{page}");
+    let errors = "/?filter=outcome+%3D%3D+%22error%22";
+    assert_eq!(agent.get(errors, "*/*").0, 200);
+    let (_, media_type, script) = agent.get("/live.js", "*/*");
+    assert!(media_type.starts_with("text/javascript") && page.contains("src=\"live.js\"") && !script.is_empty());
+    agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_readers") == 2.0);
+    agent.feed(&tour());
+    agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_total") == 293.0);
+    let count = |path: &str| {
+        let rows = support::table(&agent.get(path, "*/*").2, "outcomes");
+        rows.iter().map(|row| row[3].parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let since = Instant::now();
+    while (count("/"), count(errors)) != (293, 6) {
+        assert!(since.elapsed() < Duration::from_secs(30), "{} {}", count("/"), count(errors));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // A filter that nobody understands shows nothing, says why, and is no reader.
+    let (status, _, page) = agent.get("/?filter=%3Cb%3E", "*/*");
+    assert!(status == 200 && page.contains("filter: column 1, at &quot;&lt;&quot;"), "{status} {page}");
+    assert_eq!(agent.get("/?fitler=true", "*/*").0, 400);
+    assert_eq!(agent.metrics().sum("podtap_exchanges_readers"), 2.0);
+}
+
+#[test]
+fn counts_are_told_to_a_reader_who_asks_for_them() {
+    let mut agent = Agent::replay(&[], &[EXCHANGES]);
+    let reader = Reader::of(&agent, "?counts=true&filter=false");
+    agent.feed(&tour());
+    agent.metrics_with(|metrics| metrics.sum("podtap_packets_total") == 1297.0);
+    std::thread::sleep(Duration::from_millis(1500));
+    let run = agent.finish();
+    let lines = reader.all();
+    let counts = lines.iter().rfind(|line| line["kind"] == "counts").unwrap();
+    let told = ["totals", "losses"].map(|kind| counts[kind].as_object().unwrap());
+    for (name, count) in told.into_iter().flatten().filter(|(_, count)| **count != 0) {
+        assert_eq!(count.as_u64(), Some(run.count(&name.replace('_', " "))), "{name}, {}", run.stderr);
+    }
+    assert!(told[0].len() > 5 && told[1]["payload_bytes_undetected"] != 0, "{counts}");
 }

@@ -1,4 +1,4 @@
-//! The picture of `podtap top` that the README shows is what it draws.
+//! The picture of `podtap top` that the README shows is what it draws, on a real terminal too.
 //!
 //! `PODTAP_UPDATE_GOLDEN=1 cargo test -p podtap --test pictures` draws it anew; look at it. The picture of `podtap report` is
 //! a browser's: `cargo xtask e2e page --write`.
@@ -15,6 +15,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
+use support::tmux::Tmux;
 
 const CAPTURE: &str = "plugins/http/tests/captures/nginx-tour.pcap";
 /// Of a letter, in pixels of the drawing.
@@ -116,4 +117,11 @@ fn the_picture_in_the_readme_is_what_top_draws() {
         found == drawn,
         "docs/images/top.svg is not what top draws; PODTAP_UPDATE_GOLDEN=1 cargo test -p podtap --test pictures"
     );
+
+    let Some(tmux) = Tmux::start(100, 16) else { return };
+    let program = env!("CARGO_BIN_EXE_podtap");
+    tmux.keys(&[&format!("clear; {program} top {}", root.join(CAPTURE).display()), "Enter"]);
+    let shown = tmux.wait_for("at the end");
+    let lines = support::lines(terminal.backend().buffer());
+    assert_eq!(shown.lines().collect::<Vec<_>>(), lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>());
 }

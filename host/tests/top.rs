@@ -17,6 +17,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use rdkafka::mocking::MockCluster;
+use support::tmux::Tmux;
 
 const TOUR: &str = "http/tests/captures/nginx-tour.pcap";
 
@@ -227,48 +228,9 @@ fn text_of_traffic_does_nothing_to_the_screen() {
     assert_eq!(screen.page, Page::Exchange);
 }
 
-/// A terminal that is not looked at: tmux with a server of its own.
-struct Tmux(PathBuf);
-
-impl Tmux {
-    fn run(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux").arg("-S").arg(&self.0).args(arguments).output().unwrap();
-        assert!(output.status.success(), "tmux {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn wait_for(&self, wanted: &str) -> String {
-        let begun = Instant::now();
-        loop {
-            let shown = self.run(&["capture-pane", "-p", "-t", "0"]);
-            if shown.contains(wanted) {
-                return shown;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{wanted:?} does not come:\n{shown}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        self.run(&[&["send-keys", "-t", "0"], keys].concat());
-    }
-}
-
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        let _ = Command::new("tmux").arg("-S").arg(&self.0).arg("kill-server").output();
-    }
-}
-
 #[test]
 fn a_real_terminal_shows_it_and_is_left_as_it_was() {
-    if Command::new("tmux").arg("-V").output().is_err() {
-        println!("skipped: no tmux; apt-get install tmux");
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let tmux = Tmux(folder.path().join("tmux"));
-    tmux.run(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "env PS1='$ ' sh"]);
+    let Some(tmux) = Tmux::start(80, 24) else { return };
     let podtap = env!("CARGO_BIN_EXE_podtap");
     let start = format!("echo before; {podtap} top {}; echo code $?", capture(TOUR).display());
     tmux.keys(&[&start, "Enter"]);

@@ -1,5 +1,5 @@
-//! Whoever looks at a capture sees the same figures: in the summary of `podtap replay`, on the page of `podtap report` and on
-//! the screen of `podtap top`.
+//! Whoever looks at a capture sees the same figures: in the summary of `podtap replay`, on the page of `podtap report`, on the
+//! screen of `podtap top`, on the page of a podtap that is running, on a screen that looks at that, and in its metrics.
 //!
 //! One more view gets one more function that reads its figures, and one more line in `views`.
 
@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use podtap::top::{Column, Feed, Progress, Screen, Source, Status, draw};
+use podtap::top::{Column, Feed, Feeding, Progress, Screen, Source, Status, draw};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use support::agent::{Agent, Metrics};
 use support::{podtap, table};
 
 /// Protocol, server and operation to what is known of it: count, failures, p50, p95, p99.
@@ -81,11 +82,12 @@ fn reported(page: &str) -> Figures {
     figures.collect()
 }
 
-/// What `top` shows on a screen with room for all.
-fn on_screen(capture: &Path) -> Figures {
-    let config = Arc::new(support::config());
-    let feed = Feed { source: Source::Captures(vec![capture.to_owned()], None), config, speed: None };
-    let feeding = feed.start(None).unwrap();
+fn feed(source: Source) -> Feeding {
+    Feed { source, config: Arc::new(support::config()), speed: None }.start(None).unwrap()
+}
+
+/// What `top` shows on a screen with room for all, once nothing more comes.
+fn on_screen(feeding: &Feeding) -> Figures {
     let begun = Instant::now();
     while feeding.progress() == Progress::Reading {
         assert!(begun.elapsed() < Duration::from_secs(120));
@@ -110,6 +112,88 @@ fn on_screen(capture: &Path) -> Figures {
     .collect()
 }
 
+/// What a podtap that is running shows of a capture: on its page, on a screen, and its metrics.
+fn of_agent(capture: &Path, exchanges: u64) -> (Figures, Figures, Metrics) {
+    let mut agent = Agent::replay(&[], &[("PODTAP_ADMIN_EXCHANGES", "true")]);
+    assert_eq!(agent.get("/", "*/*").0, 200);
+    let screen = feed(Source::Agent(format!("http://{}", agent.address)));
+    agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_readers") == 2.0);
+    agent.feed(&std::fs::read(capture).unwrap());
+    // What is still open at the end of the input is told then, and so not to whoever asks before.
+    let open = agent.metrics_with(|metrics| metrics.sum("podtap_exchanges_total") >= exchanges as f64);
+    open.add_up();
+    let begun = Instant::now();
+    let page = loop {
+        let page = agent.get("/", "*/*").2;
+        if reported(&page).values().map(|row| row[0].parse::<u64>().unwrap()).sum::<u64>() >= exchanges {
+            break page;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{page}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(!page.contains("does not add up"), "{page}");
+    assert_eq!(agent.finish().code, Some(0));
+    (reported(&page), on_screen(&screen), open)
+}
+
+/// Nanoseconds of a duration as it is shown.
+fn ns(text: &str) -> f64 {
+    let (number, unit) = text.split_at(text.find(|letter: char| letter.is_alphabetic()).unwrap());
+    let unit = match unit {
+        "ns" => 1.0,
+        "us" => 1e3,
+        "ms" => 1e6,
+        "s" => 1e9,
+        other => panic!("{other}"),
+    };
+    number.parse::<f64>().unwrap() * unit
+}
+
+/// Are the counts of a protocol's outcomes those of the summary, and its percentiles in the right buckets?
+fn check_metrics(metrics: &Metrics, summary: &Outcomes, protocol: &str) {
+    let label = format!("protocol=\"{protocol}\"");
+    let of = |name: &str, outcome: &str| -> Vec<(f64, f64)> {
+        let labels = format!("outcome=\"{outcome}\"");
+        let samples = metrics.0.iter().filter(|(sample, _)| {
+            sample.starts_with(&format!("{name}{{")) && sample.contains(&label) && sample.contains(&labels)
+        });
+        let bound = |sample: &str| match sample.split_once("le=\"")?.1.trim_end_matches("\"}") {
+            "+Inf" => Some(f64::INFINITY),
+            seconds => Some(seconds.parse::<f64>().unwrap() * 1e9),
+        };
+        let mut samples: Vec<_> = samples.map(|(sample, value)| (bound(sample).unwrap_or(0.0), *value)).collect();
+        samples.sort_by(|one, other| one.0.total_cmp(&other.0));
+        samples
+    };
+    let outcomes: std::collections::BTreeSet<_> =
+        summary.keys().filter(|names| names[0] == protocol).map(|names| &names[2]).collect();
+    assert!(!outcomes.is_empty());
+    for outcome in outcomes {
+        let rows: Vec<_> = summary
+            .iter()
+            .filter(|(names, _)| names[0] == protocol && names[2] == *outcome)
+            .map(|(_, row)| row)
+            .collect();
+        let count: u64 = rows.iter().map(|row| row[0].parse::<u64>().unwrap()).sum();
+        let counted: f64 = of("podtap_requests_total", outcome).iter().map(|(_, count)| count).sum();
+        assert_eq!(counted, count as f64, "{protocol}: {outcome}");
+        let buckets = of("podtap_request_duration_seconds_bucket", outcome);
+        let [single] = rows.as_slice() else { continue };
+        for (part, shown) in [0.5, 0.95, 0.99].into_iter().zip(&single[1..]).filter(|(_, shown)| *shown != "-") {
+            let all = buckets.last().unwrap().1;
+            let place = buckets.iter().position(|(_, count)| *count >= (all * part).ceil()).unwrap();
+            let from = place.checked_sub(1).map_or(0.0, |before| buckets[before].0);
+            // What is shown is exact to two digits, and so is what is counted.
+            let percentile = ns(shown);
+            assert!(
+                percentile >= from * 0.98 && percentile <= buckets[place].0 * 1.02,
+                "{protocol}: {outcome}: {part} of {all}: {shown} is not within {from} and {}",
+                buckets[place].0
+            );
+        }
+    }
+}
+
 #[test]
 fn every_view_of_a_capture_has_the_same_figures() {
     for (name, known) in CAPTURES {
@@ -126,7 +210,10 @@ fn every_view_of_a_capture_has_the_same_figures() {
         assert_eq!(outcomes(rows.iter().map(|row| row.iter().map(words).collect())), summary, "{name}");
 
         // By operation: the same on the page and on the screen, and the sums and percentiles of the summary.
-        let views = [("report", reported(&page)), ("top", on_screen(&capture))];
+        let top = on_screen(&feed(Source::Captures(vec![capture.clone()], None)));
+        let (live_page, live_top, metrics) = of_agent(&capture, known);
+        let views = [("report", reported(&page)), ("top", top), ("page", live_page), ("top of an agent", live_top)];
+        check_metrics(&metrics, &summary, name.split('/').next().unwrap());
         for (view, figures) in &views {
             assert!(figures.len() > 3, "{name}: {view}: {figures:?}");
             assert_eq!(figures, &views[0].1, "{name}: {view}");

@@ -63,12 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(Other::Kafka(args)) = &args.other {
         return bench_kafka::run(args);
     }
-    let podtap = release::build()?.display().to_string();
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root());
-    cargo.args(["build", "--release", "--package", "podtap", "--package", "podtap-stream", "--package"]);
-    cargo.args(["podtap-decoder-cost", "--bins"]);
-    process::run(cargo.args(["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"]))?;
+    let examples = ["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"];
+    let podtap = release::build_with(&[&["--bin", "podtap-decoder-cost"], &examples[..]].concat())?;
+    let podtap = podtap.display().to_string();
     let (workloads, missing) = bench_workloads::all(args.exchanges)?;
 
     let mut page = format!(

@@ -34,11 +34,7 @@ const ENGINES: [&str; 2] = ["chdb-core==26.9.0", "duckdb==2.0.1"];
 
 /// Publishes, consumes and compares.
 pub(crate) fn run() -> Result<()> {
-    let podtap = release::build()?;
-    // Together: by itself, the example would have other features of the same dependencies, and these be compiled again.
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).args(["build", "--release", "-p", "podtap", "-p", "podtap-consumer"]);
-    process::run(&mut cargo)?;
+    let podtap = release::build_with(&["--bin", "podtap-consumer"])?;
     let folder = workspace::target().join("e2e/consumers");
     fs::create_dir_all(&folder)?;
     let streams = compile(&folder)?;

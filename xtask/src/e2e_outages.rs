@@ -49,6 +49,8 @@ impl Default for Args {
     }
 }
 
+/// Kills between two times that podtap is left to deliver what is in its spool.
+const KILLS_IN_BLOCK: u32 = 10;
 /// Between two repetitions of the capture at an even pace: about 3,000 events a second.
 const PACE: Duration = Duration::from_millis(100);
 /// Repetitions while the network is cut, at most: what is fed is kept, to be compared with.
@@ -85,13 +87,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     };
     let cluster = Cluster::start(network.as_ref().map(|network| network.address.as_str()))?;
-    let mut check = Checks { podtap, python, folder, network, cluster, loops: Loops::read()?, topic: String::new() };
+    let random = Random(std::process::id().into());
+    let (loops, topic) = (Loops::read()?, String::new());
+    let mut check = Checks { podtap, python, folder, network, cluster, loops, random, topic };
     check.restarts(args.restarts)?;
     check.cut(Duration::from_secs(args.cut_seconds))?;
     check.small_spool()?;
     check.full_disk()?;
     check.memory()?;
-    check.kills(args.kills)
+    // A block at a time: what a block leaves behind is delivered and compared before the next one adds to it.
+    let (blocks, rest) = (args.kills / KILLS_IN_BLOCK, args.kills % KILLS_IN_BLOCK);
+    for block in 0..blocks {
+        check.kills(&format!("kills-{block}"), KILLS_IN_BLOCK)?;
+    }
+    if rest > 0 {
+        check.kills("kills-rest", rest)?;
+    }
+    println!("outages: podtap killed {} times", args.kills);
+    Ok(())
 }
 
 struct Checks {
@@ -102,6 +115,7 @@ struct Checks {
     network: Option<Network>,
     cluster: Cluster,
     loops: Loops,
+    random: Random,
     topic: String,
 }
 
@@ -198,17 +212,16 @@ impl Checks {
         podtap.end()
     }
 
-    fn kills(&mut self, kills: u32) -> Result<()> {
-        let (spool, ids) = (self.folder.join("kills-spool"), self.folder.join("kills.ids"));
-        let mut random = Random(std::process::id().into());
+    fn kills(&mut self, name: &str, kills: u32) -> Result<()> {
+        let (spool, ids) = (self.folder.join(format!("{name}-spool")), self.folder.join(format!("{name}.ids")));
         for kill in 0..kills {
-            let mut podtap = self.start("kills", Some(&spool), &LITTLE_MEMORY)?;
+            let mut podtap = self.start(name, Some(&spool), &LITTLE_MEMORY)?;
             // Every other time nothing is acknowledged in between.
             let is_frozen = kill % 2 == 1;
             if is_frozen {
                 self.cluster.freeze()?;
             }
-            let moment = Instant::now() + Duration::from_millis(100 + random.below(900));
+            let moment = Instant::now() + Duration::from_millis(100 + self.random.below(900));
             let pace = Duration::from_millis(10);
             let fed = self.loops.feed_until(&mut podtap, pace, PATIENCE, || Ok(Instant::now() >= moment));
             podtap.kill()?;
@@ -221,15 +234,16 @@ impl Checks {
             process::run(spooled.arg("--spool").arg(&spool).arg("--ids").arg(&ids))?;
         }
         ensure!(fs::metadata(&ids)?.len() > 0, "the spool was empty at every kill, so nothing is shown");
-        let mut last = self.start("kills", Some(&spool), &LITTLE_MEMORY)?;
+        let mut last = self.start(name, Some(&spool), &LITTLE_MEMORY)?;
         self.loops.feed(&mut last, 1, PACE)?;
         let dropped = last.end()?.dropped;
         ensure!(dropped == 0, "{dropped} events were not delivered");
         let left = fs::read_dir(&spool)?.count();
         ensure!(left == 1, "{} segments are left", left - 1);
-        let events = self.events("kills")?;
-        println!("outages: podtap killed {kills} times");
-        process::run(self.python("contains").arg("--events").arg(events).arg("--ids").arg(ids))
+        let events = self.events(name)?;
+        process::run(self.python("contains").arg("--events").arg(&events).arg("--ids").arg(ids))?;
+        fs::remove_file(events)?;
+        Ok(fs::remove_file(self.capture(name))?)
     }
 
     /// podtap with a pipe and a topic; what a check feeds it goes into a file of that name as well. The spool lies in the

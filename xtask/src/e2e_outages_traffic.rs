@@ -57,6 +57,11 @@ impl Podtap {
         Ok(Podtap { child, input: Some(input), errors, peak_bytes: 0 })
     }
 
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends its input and waits. It has to deliver all that it does not count as lost.
     pub(crate) fn end(mut self) -> Result<Ended> {
         self.wait()?;
@@ -99,11 +104,15 @@ impl Podtap {
 
     /// Looks at its memory. That is gone with the process, so the last look is shortly before.
     fn look(&mut self) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let peak =
-            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
-        self.peak_bytes = peak.map_or(self.peak_bytes, |kib: u64| self.peak_bytes.max(kib * 1024));
+        self.peak_bytes = self.peak_bytes.max(memory_bytes(self.child.id(), "VmHWM").unwrap_or(0));
     }
+}
+
+/// What a process says of its memory, by the name that proc_pid_status(5) has for it; none where it has ended.
+pub(crate) fn memory_bytes(process: u32, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 impl Drop for Podtap {

@@ -10,9 +10,17 @@ use crate::{plugins, process, workspace};
 
 /// Brings the release build up to date; returns the executable.
 pub(crate) fn build() -> Result<PathBuf> {
+    build_with(&[])
+}
+
+/// The same, and other targets of the workspace, as cargo's flags name them.
+///
+/// Of the workspace as a whole: with `--package`, cargo chooses other features of what all have in common, and compiles all
+/// that needs them anew, which is most of Wasmtime.
+pub(crate) fn build_with(targets: &[&str]) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).args(["build", "--release", "--package", "podtap"]);
-    process::run(&mut cargo)?;
+    cargo.current_dir(workspace::root()).args(["build", "--release", "--workspace", "--bin", "podtap"]);
+    process::run(cargo.args(targets))?;
     plugins::run(plugins::Args::default())?;
     Ok(workspace::target().join("release/podtap"))
 }

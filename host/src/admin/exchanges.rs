@@ -3,12 +3,14 @@
 //! ```text
 //! {"id":"...","time":"...", ...}        an event, as `--output json` has it
 //! {"kind":"lost","events":12}           here so many are missing: the reader is too slow
+//! {"kind":"counts","totals":{...},...}  what was counted since podtap was started, a second apart, where that is asked for
 //! {"kind":"end","lost":12}              podtap ends; so many were missing in all
 //! ```
 //!
 //! An empty line now and then tells a reader that podtap is there, and podtap that the reader is. The filter is applied
 //! here, on the server's thread: what does not match costs whoever decodes no more than what does.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,8 +18,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
+use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::{Board, INTERVAL};
 use crate::filter::Filter;
 use crate::publish::{Chunk, Subscription};
 
@@ -31,14 +35,26 @@ pub(super) struct Events {
     /// Lost events that were told.
     told: u64,
     signs: Interval,
+    /// Where what was counted is read from, if it is wanted.
+    counts: Option<Board>,
     over: bool,
 }
 
 impl Events {
-    pub(super) fn new(subscription: Subscription, filter: Option<Filter>) -> Events {
-        let mut signs = tokio::time::interval(SIGN_OF_LIFE);
+    pub(super) fn new(subscription: Subscription, filter: Option<Filter>, counts: Option<Board>) -> Events {
+        let mut signs = tokio::time::interval(if counts.is_some() { INTERVAL } else { SIGN_OF_LIFE });
         signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Events { subscription, filter, told: 0, signs, over: false }
+        Events { subscription, filter, told: 0, signs, counts, over: false }
+    }
+
+    /// A line now and then.
+    fn sign_of_life(&self) -> Bytes {
+        let Some(board) = &self.counts else { return Bytes::from_static(b"\n") };
+        let scrape = board.scrape();
+        let named = |counts: &[(&'static str, u64)]| counts.iter().copied().collect::<BTreeMap<_, _>>();
+        let report = &scrape.snapshot.report;
+        let counts = json!({"kind": "counts", "totals": named(&report.totals), "losses": named(&report.losses)});
+        format!("{counts}\n").into()
     }
 
     /// What matches. Events that the filter cannot be applied to do not.
@@ -93,7 +109,10 @@ impl Body for Events {
                     return frame(missing.into());
                 }
                 match self.signs.poll_tick(context) {
-                    Poll::Ready(_) => frame(Bytes::from_static(b"\n")),
+                    Poll::Ready(_) => {
+                        let sign = self.sign_of_life();
+                        frame(sign)
+                    }
                     Poll::Pending => Poll::Pending,
                 }
             }

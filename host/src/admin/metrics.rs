@@ -7,6 +7,7 @@
 use super::Scrape;
 use super::sample::{Sample, Value, one};
 use crate::decoder::{DecoderStatus, FailureKind};
+use crate::pipeline::WAITING;
 use crate::publish::{OutputStatus, SpoolStatus};
 use crate::requests::Row;
 
@@ -45,6 +46,17 @@ pub enum Source {
     Counts(&'static [(&'static str, &'static str)]),
     /// Something else.
     Of(fn(&Scrape) -> Vec<Sample>),
+}
+
+/// A count of [`crate::pipeline::Report`], by the name that another podtap gives it; none where this one has none of it.
+pub(crate) fn known_count(name: &str) -> Option<&'static str> {
+    let of_metric = |metric: &'static Metric| match metric.source {
+        Source::Count(count) => vec![count],
+        Source::Counts(counts) => counts.iter().map(|(_, count)| *count).collect(),
+        Source::Of(_) => Vec::new(),
+    };
+    let counts = METRICS.iter().flat_map(|(_, metrics)| *metrics).flat_map(of_metric);
+    counts.chain(WAITING).find(|count| *count == name)
 }
 
 const fn count(name: &'static str, count: &'static str, help: &'static str) -> Metric {

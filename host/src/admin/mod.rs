@@ -1,5 +1,5 @@
-//! What podtap tells of itself over HTTP: `/metrics`, `/healthz`, `/readyz`, `/config`, and where that is allowed, events as
-//! they are made at `/exchanges`.
+//! What podtap tells of itself over HTTP: `/metrics`, `/healthz`, `/readyz`, `/config`, and where that is allowed, the traffic
+//! that goes by: on a page for people at `/`, as events at `/exchanges`.
 //!
 //! ```text
 //!  worker ── a snapshot, about once a second ──> Board <── at each request ── thread of the server <── HTTP
@@ -12,6 +12,7 @@
 mod exchanges;
 mod health;
 mod metrics;
+mod page;
 mod process;
 mod sample;
 mod server;
@@ -23,9 +24,11 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::decoder::{DecoderStatus, Waiting};
-use crate::publish::{Broadcast, OutputStatus, Outputs, Watched};
+use crate::pipeline::Report;
+use crate::publish::{Broadcast, OutputStatus, Outputs, Refused, Subscription, Watched};
 use crate::requests::Requests;
 
+pub(crate) use metrics::known_count;
 pub use metrics::{Kind, METRICS, Metric, Source};
 pub use sample::{Sample, Value};
 pub(crate) use server::fixed;
@@ -37,8 +40,8 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// What the worker says of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Totals and losses, named as in [`crate::pipeline::Report`]; what is not there is 0.
-    pub counts: Vec<(&'static str, u64)>,
+    /// Totals and losses.
+    pub report: Report,
     /// Connections that are tracked.
     pub connections: u64,
     /// Packets that wait for other fragments.
@@ -61,13 +64,6 @@ pub struct Snapshot {
     pub interfaces: Vec<(String, bool)>,
 }
 
-impl Snapshot {
-    /// Of a count by its name.
-    fn count(&self, name: &str) -> u64 {
-        self.counts.iter().find_map(|&(known, count)| (known == name).then_some(count)).unwrap_or(0)
-    }
-}
-
 /// Where the worker leaves what the server tells. Clones are of the same board.
 #[derive(Clone)]
 pub struct Board(Arc<Inner>);
@@ -83,6 +79,10 @@ struct Inner {
     max_servers: usize,
     /// None where it is not allowed.
     broadcast: Option<Broadcast>,
+    /// What is looked at.
+    pages: page::Pages,
+    /// Of the service that it is part of, or of the host.
+    name: String,
     /// After so long without an acknowledgement, Kafka is taken to be away.
     kafka_patience: Duration,
     /// Whether decoders are needed: not where only connections are told of.
@@ -99,6 +99,8 @@ impl Board {
             waits: AtomicBool::new(false),
             config: shown(config),
             broadcast: config.admin.exchanges.then(Broadcast::default),
+            pages: page::Pages::default(),
+            name: name(config),
             max_servers: config.admin.max_servers as usize,
             kafka_patience: config.kafka.timeout.0,
             needs_decoders: !config.events.connections,
@@ -126,6 +128,11 @@ impl Board {
         self.0.waits.store(waits, Ordering::Relaxed);
     }
 
+    /// One reader more of events.
+    fn subscribe(&self) -> Result<Subscription, Refused> {
+        self.0.broadcast.as_ref().ok_or(Refused::Ended)?.subscribe()
+    }
+
     /// All that can be told now.
     fn scrape(&self) -> Scrape {
         let last = lock(&self.0.snapshot).clone();
@@ -142,6 +149,12 @@ impl Board {
         scrape.is_ready = health::complaints(&scrape, &self.0).is_empty();
         scrape
     }
+}
+
+/// What people know this podtap by.
+fn name(config: &Config) -> String {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    config.agent.resource.get("service.name").cloned().unwrap_or_else(host)
 }
 
 /// A configuration as it is told: secrets are masked by their types, what decoders are told is theirs to know.

@@ -57,9 +57,9 @@ impl Metric {
     /// Its values now.
     pub(super) fn samples(&self, scrape: &Scrape) -> Vec<Sample> {
         match self.source {
-            Source::Count(name) => one(scrape.snapshot.count(name)),
+            Source::Count(name) => one(scrape.snapshot.report.count(name)),
             Source::Counts(counts) => {
-                counts.iter().map(|(value, name)| Sample::of([value], scrape.snapshot.count(name))).collect()
+                counts.iter().map(|(value, name)| Sample::of([value], scrape.snapshot.report.count(name))).collect()
             }
             Source::Of(samples) => samples(scrape),
         }

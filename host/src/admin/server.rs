@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::exchanges::Events;
 use super::sample::TextFormat;
-use super::{Board, health};
+use super::{Board, health, page};
 use crate::filter::Filter;
 use crate::publish::{MAX_READERS, Refused};
 
@@ -49,8 +49,13 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(200);
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/x-ndjson";
+
+/// Beside the page, which asks for it.
+const SCRIPT_PATH: &str = "/live.js";
 
 /// The server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +192,10 @@ fn answer(request: &Request<Incoming>, board: &Board) -> Response<Body> {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
+    let query = request.uri().query().unwrap_or_default();
     match request.uri().path() {
+        "/" => page(query, board),
+        SCRIPT_PATH => response(StatusCode::OK, JAVASCRIPT, page::SCRIPT.to_owned()),
         "/metrics" => metrics(request.headers(), board),
         "/healthz" => match health::stuck(&board.scrape()) {
             None => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
@@ -200,12 +208,12 @@ fn answer(request: &Request<Incoming>, board: &Board) -> Response<Body> {
                 false => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, complaints.join("\n") + "\n"),
             }
         }
-        "/exchanges" => exchanges(request.uri().query().unwrap_or_default(), board),
+        "/exchanges" => exchanges(query, board),
         "/config" => response(StatusCode::OK, JSON, board.0.config.clone()),
         _ => response(
             StatusCode::NOT_FOUND,
             TEXT,
-            "there is /metrics, /healthz, /readyz, /config and /exchanges\n".to_owned(),
+            "there is /, /metrics, /healthz, /readyz, /config and /exchanges\n".to_owned(),
         ),
     }
 }
@@ -222,36 +230,69 @@ fn metrics(headers: &HeaderMap, board: &Board) -> Response<Body> {
     }
 }
 
-/// Events from now on, those that match `?filter=`.
-fn exchanges(query: &str, board: &Board) -> Response<Body> {
-    let Some(broadcast) = &board.0.broadcast else {
-        return response(StatusCode::FORBIDDEN, TEXT, "admin.exchanges is not set\n".to_owned());
+/// The page of events that match `?filter=`.
+fn page(query: &str, board: &Board) -> Response<Body> {
+    let filter = match parameters(query, ["filter"]) {
+        Ok([filter]) => filter.unwrap_or_default(),
+        Err(refusal) => return *refusal,
     };
-    let mut filter = None;
+    match board.page(filter.trim()) {
+        Ok(page) => response(StatusCode::OK, HTML, page),
+        Err(refused) => refusal(refused, board),
+    }
+}
+
+/// Events from now on, those that match `?filter=`; with `?counts=true`, what was counted as well.
+fn exchanges(query: &str, board: &Board) -> Response<Body> {
+    let [filter, counts] = match parameters(query, ["filter", "counts"]) {
+        Ok(parameters) => parameters,
+        Err(refusal) => return *refusal,
+    };
+    let filter = match filter.as_deref().map(Filter::parse).transpose() {
+        Ok(filter) => filter,
+        Err(error) => return response(StatusCode::BAD_REQUEST, TEXT, format!("filter: {error}\n")),
+    };
+    let counts = match counts.as_deref() {
+        None | Some("false") => None,
+        Some("true") => Some(board.clone()),
+        Some(_) => return response(StatusCode::BAD_REQUEST, TEXT, "counts: true or false\n".to_owned()),
+    };
+    match board.subscribe() {
+        Ok(subscription) => {
+            let mut response = response(StatusCode::OK, JSON_LINES, String::new());
+            *response.body_mut() = Body::Events(Box::new(Events::new(subscription, filter, counts)));
+            response
+        }
+        Err(refused) => refusal(refused, board),
+    }
+}
+
+/// Why there is nothing to be seen of the traffic.
+fn refusal(refused: Refused, board: &Board) -> Response<Body> {
+    let (status, message) = match refused {
+        _ if board.0.broadcast.is_none() => (StatusCode::FORBIDDEN, "admin.exchanges is not set\n".to_owned()),
+        Refused::TooMany => {
+            let message = format!("there are {MAX_READERS} readers already, which is the most\n");
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+        Refused::Ended => (StatusCode::SERVICE_UNAVAILABLE, "podtap ends\n".to_owned()),
+    };
+    response(status, TEXT, message)
+}
+
+/// Those of these names; of others, a refusal.
+fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Result<[Option<String>; N], Box<Response<Body>>> {
+    let mut values = [const { None }; N];
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "filter" => match Filter::parse(&value) {
-                Ok(parsed) => filter = Some(parsed),
-                Err(error) => return response(StatusCode::BAD_REQUEST, TEXT, format!("filter: {error}\n")),
-            },
-            other => {
-                let message = format!("there is no parameter {other:?}, only filter\n");
-                return response(StatusCode::BAD_REQUEST, TEXT, message);
+        match names.iter().position(|known| *known == name) {
+            Some(place) => values[place] = Some(value.into_owned()),
+            None => {
+                let message = format!("there is no parameter {name:?}, only {}\n", names.join(" and "));
+                return Err(Box::new(response(StatusCode::BAD_REQUEST, TEXT, message)));
             }
         }
     }
-    match broadcast.subscribe() {
-        Ok(subscription) => {
-            let mut response = response(StatusCode::OK, JSON_LINES, String::new());
-            *response.body_mut() = Body::Events(Box::new(Events::new(subscription, filter)));
-            response
-        }
-        Err(Refused::TooMany) => {
-            let message = format!("there are {MAX_READERS} readers already, which is the most\n");
-            response(StatusCode::SERVICE_UNAVAILABLE, TEXT, message)
-        }
-        Err(Refused::Ended) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "podtap ends\n".to_owned()),
-    }
+    Ok(values)
 }
 
 fn response(status: StatusCode, media_type: &'static str, body: String) -> Response<Body> {

@@ -50,7 +50,7 @@ impl ReportArguments {
             problems.extend(read_events(file, &view));
         }
         let names: Vec<_> = self.files.iter().map(|file| name(file)).collect();
-        let page = Page { names: &names, view: &view.lock(), problems: &problems }.html();
+        let page = Page { names: &names, view: &view.lock(), problems: &problems, live: None }.html();
         self.write(&page)?;
         problems.iter().for_each(|problem| report_error(problem));
         if self.output != Path::new("-") {

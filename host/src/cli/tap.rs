@@ -9,10 +9,13 @@ use crate::filter::Filter;
 use crate::publish::Colour;
 use crate::read::{Agent, Form, Options, Source};
 
+/// The podtap of this machine, where its admin server listens as the documentation has it.
+pub(super) const DEFAULT_AGENT: &str = "http://127.0.0.1:9464";
+
 #[derive(Debug, Args)]
 pub(super) struct TapArguments {
     /// The podtap to look at, by the address of its admin server
-    #[arg(long, default_value = "http://127.0.0.1:9464", value_name = "URL")]
+    #[arg(long, default_value = DEFAULT_AGENT, value_name = "URL")]
     agent: String,
 
     /// How events are written to standard output
@@ -38,7 +41,7 @@ impl TapArguments {
         if let Some(Err(error)) = self.filter.as_deref().map(Filter::parse) {
             return Ok(usage(&format!("--filter: {error}")));
         }
-        let source = Source::Agent(Agent { url: &self.agent, filter: self.filter.as_deref() });
+        let source = Source::Agent(Agent { url: &self.agent, filter: self.filter.as_deref(), counts: false });
         let options = Options { form: self.output, colour: self.color, filter: None, count: self.count };
         show(&source, &options)
     }

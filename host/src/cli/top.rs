@@ -12,6 +12,7 @@ use clap::Args;
 use super::common::Decoding;
 use super::from_topic::FromTopic;
 use super::read::usage;
+use super::tap::DEFAULT_AGENT;
 use super::{report_error, report_warning};
 use crate::config::Kafka;
 use crate::filter::Filter;
@@ -28,6 +29,11 @@ pub(super) struct TopArguments {
 
     #[command(flatten)]
     topic: FromTopic,
+
+    /// Look at the traffic of a podtap that is running, by the address of its admin server
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = DEFAULT_AGENT,
+          conflicts_with_all = ["files", "brokers", "topic", "follow", "from", "packet_filter", "speed"])]
+    agent: Option<String>,
 
     /// Show only events that match, in CEL: 'protocol == "http" && duration > duration("100ms")'
     #[arg(long, value_name = "EXPRESSION")]
@@ -89,12 +95,18 @@ impl TopArguments {
 
     /// Where events come from, and its name.
     fn source(&self, kafka: &Kafka) -> Result<(Source, String), String> {
+        if let Some(url) = &self.agent {
+            return Ok((Source::Agent(url.clone()), url.clone()));
+        }
         let holds_events = |file: &PathBuf| file == Path::new("-") || read::holds_events(file);
         match self.files.as_slice() {
-            [] => match self.topic.problem(kafka, "nothing to show; give files, - for events on standard input") {
-                Some(problem) => Err(problem),
-                None => Ok((Source::Topic(self.topic.from, self.topic.follow), format!("topic {}", kafka.topic))),
-            },
+            [] => {
+                match self.topic.problem(kafka, "nothing to show; give files, - for events on standard input, --agent")
+                {
+                    Some(problem) => Err(problem),
+                    None => Ok((Source::Topic(self.topic.from, self.topic.follow), format!("topic {}", kafka.topic))),
+                }
+            }
             [file] if holds_events(file) => {
                 let name = if file == Path::new("-") { "standard input".into() } else { file.to_string_lossy() };
                 Ok((Source::Events(file.clone()), name.into_owned()))

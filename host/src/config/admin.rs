@@ -12,14 +12,15 @@ pub struct Admin {
     /// Address and port that are listened to, such as `127.0.0.1:9464`, or `0.0.0.0:9464` for Prometheus and the kubelet.
     /// Not set: nobody can ask. There is no TLS and no password: who reaches the port can read metrics and the
     /// configuration without its secrets. Paths: `/metrics` ([metrics.md](metrics.md)), `/healthz`, `/readyz`, `/config`,
-    /// and `/exchanges` where `admin.exchanges` is set.
+    /// and where `admin.exchanges` is set, `/` and `/exchanges`.
     pub listen: Option<String>,
     /// How many combinations of protocol, server port and vantage have request metrics of their own; all others have them
     /// together, under `other`. 0: there are no request metrics.
     #[schemars(range(min = 0, max = 1000))]
     pub max_servers: u32,
-    /// Whether events can be read as they are made, at `/exchanges` and by `podtap tap`. They are what is published, with
-    /// addresses and paths in them: whoever reaches the port can then see all of them.
+    /// Whether traffic can be looked at as it goes by: with a browser at `/`, with `podtap top --agent`, and event by event
+    /// at `/exchanges` and with `podtap tap`. Events are what is published, with addresses and paths in them: whoever
+    /// reaches the port can then see all of them. While nobody looks, it costs nothing.
     pub exchanges: bool,
 }
 

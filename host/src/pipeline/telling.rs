@@ -45,9 +45,8 @@ impl<'r> Worker<'r, '_> {
         let outputs = &*self.publisher.outputs;
         let (exchanges, events) = (outputs.summary().exchanges(), outputs.summary().events());
         let LiveStatus { decoded_share, interfaces } = live;
-        let counts = report.totals.into_iter().chain(report.losses).collect();
         board.put(Snapshot {
-            counts,
+            report,
             connections: stream.connections,
             fragments_waiting: stream.fragments_waiting,
             reassembly_bytes: stream.bytes_buffered,

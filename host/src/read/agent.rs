@@ -3,6 +3,7 @@
 //! In comes an address; out go the lines of the stream, of which each is an event or says how many are missing. Nothing
 //! is changed in the agent; events from before the connection are not seen.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use serde::Deserialize;
 
 use super::frames::Frames;
 use super::{FrameError, ReadError, Reading};
+use crate::admin;
 use crate::event::Format;
+use crate::pipeline::Report;
 
 /// For the connection, and for the head of the answer.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -24,6 +27,8 @@ pub struct Agent<'a> {
     pub url: &'a str,
     /// Only events that match, in CEL.
     pub filter: Option<&'a str>,
+    /// What it has counted, too, about once a second.
+    pub counts: bool,
 }
 
 /// The agent cannot be read.
@@ -56,12 +61,14 @@ pub enum AgentError {
 }
 
 /// A line of the stream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Line<'b> {
     /// An event in JSON.
     Event(&'b [u8]),
     /// So many are missing here, because they were not read quickly enough.
     Lost(u64),
+    /// What was counted since it was started, as far as the counts are known here.
+    Counts(Report),
 }
 
 /// Events as they come.
@@ -77,7 +84,13 @@ pub struct Stream {
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Notice {
     Lost { events: u64 },
+    Counts { totals: BTreeMap<String, u64>, losses: BTreeMap<String, u64> },
     End,
+}
+
+/// Counts that are known here.
+fn known(counts: BTreeMap<String, u64>) -> Vec<(&'static str, u64)> {
+    counts.into_iter().filter_map(|(name, count)| Some((admin::known_count(&name)?, count))).collect()
 }
 
 impl Agent<'_> {
@@ -96,6 +109,9 @@ impl Agent<'_> {
         let mut request = ureq::Agent::new_with_config(config).get(&url);
         if let Some(filter) = self.filter {
             request = request.query("filter", filter);
+        }
+        if self.counts {
+            request = request.query("counts", "true");
         }
         let unreachable = |error: ureq::Error| AgentError::Unreachable { url: url.clone(), reason: error.to_string() };
         let mut response = request.call().map_err(unreachable)?;
@@ -117,7 +133,11 @@ impl Agent<'_> {
             }
             let Some(line) = stream.next()? else { return Ok(()) };
             match line {
-                Line::Lost(events) => reading.counts.lost += events,
+                Line::Lost(events) => {
+                    reading.counts.lost += events;
+                    reading.receiver.lost(events);
+                }
+                Line::Counts(report) => reading.receiver.counted(report),
                 Line::Event(bytes) => {
                     let place = |at: usize| format!("{}: byte {at} of an event", self.url);
                     if reading.take(Some(Format::Json), bytes, place)?.is_break() {
@@ -154,6 +174,9 @@ impl Stream {
         // Events have an `id`, and notices have none.
         Ok(Some(match serde_json::from_slice(frame.bytes) {
             Ok(Notice::Lost { events }) => Line::Lost(events),
+            Ok(Notice::Counts { totals, losses }) => {
+                Line::Counts(Report { totals: known(totals), losses: known(losses), problems: Vec::new() })
+            }
             Ok(Notice::End) => {
                 self.ended = true;
                 return Ok(None);

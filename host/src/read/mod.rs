@@ -27,6 +27,7 @@ use std::path::Path;
 
 use crate::event::Format;
 use crate::filter::Filter;
+use crate::pipeline::Report;
 use crate::publish::{Colour, PublishError};
 use frames::Frames;
 use output::Output;
@@ -70,6 +71,12 @@ pub trait Receiver {
     /// # Errors
     /// No more can be taken.
     fn pause(&mut self) -> Result<(), PublishError>;
+
+    /// Here so many are missing, which came faster than they were read.
+    fn lost(&mut self, _events: u64) {}
+
+    /// What the podtap that is read from has counted so far.
+    fn counted(&mut self, _report: Report) {}
 
     /// Is the event one that is wanted? An error says why nobody knows.
     ///

@@ -15,7 +15,7 @@ pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Bytes that are no event.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct RecordError {
+pub(crate) struct RecordError {
     /// Of the first byte that cannot be right, as near as is known.
     pub(super) at: usize,
     pub(super) what: String,
@@ -36,7 +36,7 @@ pub(crate) enum Known<'r> {
 
 impl Record {
     /// Decodes the bytes of one event.
-    pub(super) fn decode(format: Format, bytes: &[u8]) -> Result<Record, RecordError> {
+    pub(crate) fn decode(format: Format, bytes: &[u8]) -> Result<Record, RecordError> {
         if bytes.len() > MAX_EVENT_BYTES {
             return Err(RecordError { at: 0, what: format!("longer than {MAX_EVENT_BYTES} bytes") });
         }

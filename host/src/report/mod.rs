@@ -1,7 +1,8 @@
-//! One page about a capture: a view in, HTML out, in one file that needs nothing else.
+//! One page about traffic: a view in, HTML out, in one file that needs nothing else.
 //!
-//! It is readable without JavaScript, of which it has none, and loads nothing: its own policy forbids it to, so that text
-//! from traffic would do nothing even where it were not escaped. The same view gives the same page.
+//! Of a capture, it has no JavaScript and loads nothing: its own policy forbids it to, so that text from traffic would do
+//! nothing even where it were not escaped. Of a podtap that is running, one script renews it (`live.js`), and it is readable
+//! without that. The same view gives the same page.
 
 mod chart;
 mod escape;
@@ -19,6 +20,11 @@ use escape::Escaped;
 const STYLE: &str = include_str!("style.css");
 /// Nothing is loaded, nothing runs.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/// Nothing but the one script, which asks for nothing but the page.
+const LIVE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
+                           base-uri 'none'; form-action 'self'";
+/// Of the script, beside the page.
+const SCRIPT_NAME: &str = "live.js";
 
 /// Rows of a table that are shown; a line below says what is left out.
 pub(crate) const MAX_SHOWN_ROWS: usize = 100;
@@ -40,12 +46,21 @@ const SECTIONS: [(&str, &str); 8] = [
 /// What a page is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'p> {
-    /// Names of the files.
+    /// Names of the files, or of the podtap that is running.
     pub names: &'p [String],
     /// What was in them.
     pub view: &'p View,
     /// What could not be read, or not wholly, a line each.
     pub problems: &'p [String],
+    /// Of a podtap that is running.
+    pub live: Option<Live<'p>>,
+}
+
+/// A page that renews itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'p> {
+    /// Only what matches is on it, in CEL; empty: all.
+    pub filter: &'p str,
 }
 
 impl Page<'_> {
@@ -60,17 +75,27 @@ impl Page<'_> {
     fn write(&self, out: &mut String) -> fmt::Result {
         let title = self.title();
         let title = Escaped(&title);
+        let policy = if self.live.is_some() { LIVE_POLICY } else { POLICY };
         writeln!(
             out,
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
              <meta name=\"generator\" content=\"podtap {}\">\n\
-             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>",
+             <title>{title}</title>\n<style>\n{STYLE}</style>",
             env!("CARGO_PKG_VERSION")
         )?;
+        if self.live.is_some() {
+            writeln!(out, "<script src=\"{SCRIPT_NAME}\" defer></script>")?;
+        }
+        writeln!(out, "</head>\n<body>\n<header>\n<h1>{title}</h1>")?;
+        out.push_str("<div data-part=\"when\">");
         self.when(out)?;
+        out.push_str("</div>\n");
+        if let Some(live) = self.live {
+            controls(out, live)?;
+        }
         out.push_str("<nav aria-label=\"Sections\"><ul>");
         for (id, name) in SECTIONS {
             write!(out, "<li><a href=\"#{id}\">{name}</a></li>")?;
@@ -114,6 +139,7 @@ impl Page<'_> {
     fn title(&self) -> String {
         let shown = self.names.iter().take(MAX_TITLE_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
         match self.names.len().saturating_sub(MAX_TITLE_NAMES) {
+            0 if self.live.is_some() => format!("Traffic at {shown}"),
             0 => format!("Traffic in {shown}"),
             more => format!("Traffic in {shown} and {more} more files"),
         }
@@ -121,7 +147,8 @@ impl Page<'_> {
 
     fn when(&self, out: &mut String) -> fmt::Result {
         let Some((first, last)) = self.view.span() else {
-            return out.write_str("<p class=\"quiet\">No exchange was found.</p>\n");
+            let says = if self.live.is_some() { "No exchange so far." } else { "No exchange was found." };
+            return writeln!(out, "<p class=\"quiet\">{says}</p>");
         };
         let (from, to) = (moment(first), moment(last));
         // Of the same day, the date once.
@@ -181,7 +208,7 @@ impl Page<'_> {
             0 => ("losses", "none".to_owned(), "everything was read".to_owned()),
             lost => ("losses", plural(lost, "kind", "kinds"), "<a href=\"#losses\">what they are</a>".to_owned()),
         });
-        out.push_str("<dl class=\"figures\">");
+        out.push_str("<dl class=\"figures\" data-part=\"figures\">");
         for (name, figure, more) in figures {
             write!(out, "<div><dt>{name}</dt><dd>{figure}<small>{more}</small></dd></div>")?;
         }
@@ -308,7 +335,8 @@ impl Page<'_> {
             number(out, duration(single.duration))?;
             let bytes = single.bytes.into_iter().flatten().reduce(u64::saturating_add);
             number(out, bytes.map_or_else(|| "-".to_owned(), |bytes| Bytes(bytes).to_string()))?;
-            write!(out, "<td class=\"text\"><details><summary class=\"m\">{}</summary><dl>", Escaped(&single.summary))?;
+            write!(out, "<td class=\"text\"><details data-id=\"{}\">", Escaped(&single.id))?;
+            write!(out, "<summary class=\"m\">{}</summary><dl>", Escaped(&single.summary))?;
             let mut pair =
                 |name: &str, value: &str| write!(out, "<dt>{}</dt><dd>{}</dd>", Escaped(name), Escaped(value));
             pair("id", &single.id)?;
@@ -379,7 +407,8 @@ impl Page<'_> {
     fn losses(&self, out: &mut String) -> fmt::Result {
         section(out, "losses")?;
         if let Some(report) = self.view.report() {
-            out.push_str("<p>Everything that was captured is in exactly one place:</p>\n<ul>");
+            let since = if self.live.is_some() { " since podtap was started" } else { "" };
+            write!(out, "<p>Everything that was captured{since} is in exactly one place:</p>\n<ul>")?;
             for sum in report.sums().iter().filter(|sum| sum.total.1 > 0) {
                 let parts: Vec<_> =
                     sum.parts.iter().filter(|(_, count)| *count > 0).map(|&part| counted(part)).collect();
@@ -428,9 +457,22 @@ impl Page<'_> {
     }
 }
 
+/// What is shown, and whether it goes on.
+fn controls(out: &mut String, live: Live<'_>) -> fmt::Result {
+    writeln!(
+        out,
+        "<form class=\"controls\" role=\"search\"><label for=\"filter\">Filter, in CEL</label> \
+         <input id=\"filter\" name=\"filter\" value=\"{}\" spellcheck=\"false\" autocomplete=\"off\" \
+         placeholder='protocol == \"http\" &amp;&amp; duration &gt; duration(\"100ms\")'/> <button>Apply</button> \
+         <button id=\"pause\" type=\"button\" aria-pressed=\"false\" hidden=\"hidden\">Pause</button> \
+         <span id=\"state\" class=\"quiet\" role=\"status\"></span></form>",
+        Escaped(live.filter)
+    )
+}
+
 fn section(out: &mut String, id: &str) -> fmt::Result {
     let name = SECTIONS.iter().find_map(|(known, name)| (*known == id).then_some(*name)).unwrap_or(id);
-    writeln!(out, "<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{name}</h2>")
+    writeln!(out, "<section aria-labelledby=\"{id}\" data-part=\"{id}\">\n<h2 id=\"{id}\">{name}</h2>")
 }
 
 fn end_section(out: &mut String, before: &str) {

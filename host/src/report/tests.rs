@@ -7,7 +7,7 @@ use crate::reference::example_event;
 
 fn html(view: &View, problems: &[&str]) -> String {
     let problems: Vec<_> = problems.iter().map(|&problem| problem.to_owned()).collect();
-    Page { names: &["a.pcap".to_owned()], view, problems: &problems }.html()
+    Page { names: &["a.pcap".to_owned()], view, problems: &problems, live: None }.html()
 }
 
 /// Every element that is opened is closed, in order; every attribute is in quotation marks. Returns all text between.

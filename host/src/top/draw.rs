@@ -133,7 +133,7 @@ impl Paint {
     /// The gravest of what was lost, as much as there is room for.
     fn losses(self, view: &View, status: Status<'_>, width: u16) -> Line<'static> {
         let losses = view.losses();
-        let still_counted = view.report().is_none() && *status.progress == Progress::Reading;
+        let still_counted = *status.progress == Progress::Reading;
         if losses.is_empty() {
             let says = if still_counted { "nothing lost so far" } else { "nothing lost or left out" };
             return Line::styled(says, self.quiet());

@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 use crate::event::{Event, Format};
 use crate::filter::Filter;
-use crate::pipeline::{self, Decoders, PipelineError, Replay};
+use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
 use crate::publish::{Delivery, Output, Outputs, PublishError};
-use crate::read::{self, From, ReadError, Receiver, Record, Topic};
+use crate::read::{self, Agent, From, ReadError, Receiver, Record, Topic};
 use crate::view::Shared;
 
 /// Problems that are kept to be shown; the others are counted in the view.
@@ -32,6 +32,8 @@ pub enum Source {
     Events(PathBuf),
     /// The topic of the configuration, from where on, and whether to wait for more at its end.
     Topic(From, bool),
+    /// A podtap that is running, by the address of its admin server.
+    Agent(String),
 }
 
 /// A source, and how it is read.
@@ -99,12 +101,17 @@ impl Feed {
     }
 
     fn run(&self, filter: Option<&str>, feeding: &Feeding) -> Result<(), String> {
-        let filter = filter.map(Filter::parse).transpose().map_err(|error| error.to_string())?;
-        let mut intake = Intake { feeding: feeding.clone(), filter, pace: self.speed.map(Pace::new) };
+        let parsed = filter.map(Filter::parse).transpose().map_err(|error| error.to_string())?;
+        let mut intake = Intake { feeding: feeding.clone(), filter: parsed, pace: self.speed.map(Pace::new) };
         let config = &self.config;
         let source = match &self.source {
             Source::Captures(files, filter) => return replay(files, filter.as_deref(), config, intake),
             Source::Events(path) => read::Source::File(path),
+            Source::Agent(url) => {
+                // There, rather than here: what is not wanted need not come.
+                intake.filter = None;
+                read::Source::Agent(Agent { url, filter, counts: true })
+            }
             &Source::Topic(from, follow) => {
                 read::Source::Topic(Topic { kafka: &config.kafka, name: &config.kafka.topic, from, follow })
             }
@@ -240,6 +247,14 @@ impl Receiver for Intake {
 
     fn pause(&mut self) -> Result<(), PublishError> {
         self.feeding.control.go_on()
+    }
+
+    fn lost(&mut self, events: u64) {
+        self.feeding.view.lock().left_out().missed += events;
+    }
+
+    fn counted(&mut self, report: Report) {
+        self.feeding.view.lock().set_report(report);
     }
 
     fn wants(&mut self, record: &Record) -> Result<bool, String> {

@@ -62,6 +62,7 @@ pub fn meaning(count: &str) -> &'static str {
         "exchange_bytes_lost" => "Those bytes.",
         "records_unreadable" => "Records that are no event of podtap, or a broken one.",
         "records_of_later_versions" => "Events of a kind that this version does not know.",
+        "records_missed" => "They came faster than this view could take them in; they were published all the same.",
         "records_unfiltered" => "Events that the filter could not be applied to.",
         _ => "",
     }

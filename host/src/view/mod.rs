@@ -111,6 +111,8 @@ pub struct LeftOut {
     pub unknown: u64,
     /// That the filter could not be applied to.
     pub unfiltered: u64,
+    /// That came faster than they were taken in.
+    pub missed: u64,
 }
 
 /// An operation of a server.
@@ -454,6 +456,7 @@ impl View {
             ("records_unreadable", self.left_out.unreadable),
             ("records_of_later_versions", self.left_out.unknown),
             ("records_unfiltered", self.left_out.unfiltered),
+            ("records_missed", self.left_out.missed),
         ];
         let of_capture = self.report.iter().flat_map(|report| &report.losses).copied();
         of_capture.chain(own).filter(|(_, count)| *count > 0).collect()

@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod agent;
+pub(crate) mod tmux;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
