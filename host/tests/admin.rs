@@ -484,7 +484,7 @@ fn the_page_shows_what_comes_while_somebody_looks_and_what_matches() {
     }
     // A filter that nobody understands shows nothing, says why, and is no reader.
     let (status, _, page) = agent.get("/?filter=%3Cb%3E", "*/*");
-    assert!(status == 200 && page.contains("filter: column 1, at &quot;&lt;&quot;"), "{status} {page}");
+    assert!(status == 200 && page.contains("filter: column 1, at &quot;&lt;b&gt;&quot;"), "{status} {page}");
     assert_eq!(agent.get("/?fitler=true", "*/*").0, 400);
     assert_eq!(agent.metrics().sum("podtap_exchanges_readers"), 2.0);
 }

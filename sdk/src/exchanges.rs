@@ -100,6 +100,12 @@ impl<T> Exchange<T> {
         self.taken & (1 << (field.id % 64)) != 0 && self.ids.contains(&field.id)
     }
 
+    /// Something that was lost before it would have told more of it, such as the statement that it executes: it is reported
+    /// as one of which bytes were lost; at least one, as nobody knows how many.
+    pub fn lacks_earlier(&mut self) {
+        self.lost_bytes += 1;
+    }
+
     /// The exchange is not worth an event: nothing of it is reported, however it ends.
     pub fn leave_out(&mut self) {
         self.left_out = true;

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::instance::no_output;
-use crate::stream::{Break, Inbox, Stream};
+use crate::stream::{Break, Inbox, Sought, Stream};
 
 /// A gap of unknown length in an inner stream.
 const UNKNOWN: u64 = 1 << 40;
@@ -86,13 +86,24 @@ impl Unpacked {
     }
 
     /// After a gap or nonsense between frames: tells the inner task at once, and goes on with the next frame, which `find`
-    /// recognises as in [`Stream::resync`].
+    /// recognises as in [`Stream::resync`]. Of all that is passed over until then, the inner task is told as well: it may be
+    /// what the other side waits for.
     pub async fn resync(&self, packed: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
-        let gap = packed.gap();
-        self.lost(gap);
+        let mut noted = packed.gap();
+        self.lost(noted);
         self.gap(None).await;
-        let lost = packed.look_for(&find).await;
-        self.lost(lost.saturating_sub(gap));
+        loop {
+            let (lost, more) = match packed.seek(&find).await {
+                Sought::Passed { lost } => (lost, true),
+                Sought::Found { passed: 0 } | Sought::Ended => return,
+                Sought::Found { .. } => (0, false),
+            };
+            self.lost(lost.saturating_sub(std::mem::take(&mut noted)));
+            self.gap(None).await;
+            if !more {
+                return;
+            }
+        }
     }
 
     fn lost(&self, bytes: u64) {

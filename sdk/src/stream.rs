@@ -211,6 +211,11 @@ impl Inbox {
         }
     }
 
+    /// Have bytes come that are no whole message yet?
+    pub(crate) fn is_in_message(&self) -> bool {
+        !self.carry.is_empty()
+    }
+
     /// Bytes of the chunk that are not read yet.
     pub(crate) fn unread(&self) -> usize {
         self.chunk().len()

@@ -205,10 +205,30 @@ fn after_a_loss_the_pairs_stay_right() {
             "aborted ask 1 request 1..1 (4 bytes) response 2..? (0 bytes) lost 1",
             "ok ask 2 request 1..1 (4 bytes) response 4..4 (4 bytes)",
             "unmatched response 8..8 (4 bytes)",
-            "ok ask 6 request 7..7 (4 bytes) response 8..8 (4 bytes) lost 5",
-            "no_response ask 5 request 5..? (0 bytes)",
+            "ok ask 6 request 7..7 (4 bytes) response 8..8 (4 bytes)",
+            "no_response ask 5 request 5..? (0 bytes) lost 5",
         ],
     );
+}
+
+#[test]
+fn an_exchange_that_is_answered_before_the_end_of_its_request_waits_for_that() {
+    // The end comes late, in another order than on the wire.
+    check(
+        &Conversation::new().client(">01").server("<01\n").client("\n").close(),
+        &["ok ask 1 request 1..3 (4 bytes) response 2..2 (4 bytes)"],
+    );
+    // It does not come at all: that shows only now, and the exchange says so.
+    let lost = Conversation::new().client(">01").server("<01\n").client_gap(1).client(">02\n").server("<02\n").close();
+    assert_eq!(
+        lost.cut::<Numbered>(Cut::Whole),
+        [
+            "ok ask 1 request 1..? (0 bytes) response 2..2 (4 bytes) lost 1",
+            "ok ask 2 request 4..4 (4 bytes) response 5..5 (4 bytes)"
+        ]
+    );
+    let never = Conversation::new().client(">01").server("-01\n").close();
+    assert_eq!(never.cut::<Numbered>(Cut::Whole), ["error ask 1 request 1..? (0 bytes) response 2..2 (4 bytes)"]);
 }
 
 #[test]

@@ -51,7 +51,9 @@ pub(crate) fn all(exchanges: usize) -> Result<(Vec<Workload>, Vec<String>)> {
         sysbench.into_iter().zip(names).map(|(capture, (name, what))| workload(name, what, capture, "mysql", MYSQL)),
     );
     let mut missing = Vec::new();
-    match kept(&folder.join("mongodb"), exchanges, |folder| Ok(vec![mongodb_load(folder, exchanges)?])) {
+    // This server becomes slower with each document.
+    let commands = exchanges.div_ceil(5);
+    match kept(&folder.join("mongodb"), exchanges, |folder| Ok(vec![mongodb_load(folder, commands)?])) {
         Ok(captures) => {
             let what = "a MongoDB wire server (nx-27017) under pymongo: finds of one and of twenty, inserts, updates";
             workloads

@@ -27,7 +27,7 @@ pub(crate) enum Check {
     Consumers,
     /// The commands of MongoDB drivers against their own command monitoring
     Mongodb(e2e_mongodb::Args),
-    /// The page of `podtap report` in a browser: its accessibility, and its picture
+    /// The pages of `podtap report` and of a running podtap in a browser: accessibility, pictures, growth
     Page(e2e_page::Args),
     /// What is in deploy/: manifests, chart, unit, and the configurations in them
     Deploy(e2e_deploy::Args),

@@ -9,11 +9,15 @@ use anyhow::Result;
 
 use crate::{
     e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages,
-    e2e_page, e2e_security, examples, fuzz, kafka, mongodb, plugins, process, setup, workspace,
+    e2e_page, e2e_security, examples, fuzz, kafka, mongodb, plugins, process, release, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
 const FUZZ_SECONDS: u64 = 10;
+
+/// How often the stock decoders are tried on what is random, with so many seeds each time.
+const SEED_ROUNDS: u64 = 4;
+const SEEDS_IN_ROUND: u64 = 8;
 
 /// How thorough.
 #[derive(clap::Args)]
@@ -40,6 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tally.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     tally.step("cargo test", || cargo(&["test", "--workspace", "--no-fail-fast"]));
     if args.quick {
+        tally.skip("stock decoders", "--quick");
         tally.skip("fuzz", "--quick");
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e losses", "--quick");
@@ -55,6 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("examples", "--quick");
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
+        tally.step("stock decoders", stock_decoders);
         tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
         let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
         match missing(&e2e_nginx::PROGRAMS).or_else(&unprivileged) {
@@ -145,6 +151,23 @@ impl Tally {
         self.skipped += 1;
         println!("skipped: {name}: {why}");
     }
+}
+
+/// The stock decoders on their own captures, cut, reordered, with losses and from the middle, as their authors would have it.
+fn stock_decoders() -> Result<()> {
+    let podtap = release::build()?;
+    for decoder in ["http", "mongodb", "mysql"] {
+        let component = workspace::target().join("release/plugins").join(decoder).with_extension("wasm");
+        let captures = workspace::root().join("plugins").join(decoder).join("tests/captures");
+        for round in 0..SEED_ROUNDS {
+            let mut test = release::command(&podtap);
+            test.args(["plugin", "test"]).arg(&component).arg("--captures").arg(&captures);
+            test.args(["--seed", &(1 + round * SEEDS_IN_ROUND).to_string()]);
+            // Once, as no seed matters for it.
+            process::run(test.args(Some("--contract").filter(|_| round == 0)))?;
+        }
+    }
+    Ok(())
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

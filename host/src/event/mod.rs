@@ -283,7 +283,7 @@ pub struct Connection<'a> {
 /// What of an exchange was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
-    /// Payload bytes that were not captured.
+    /// Payload bytes that were not captured: of the exchange, or of an earlier one without which it is not fully known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_bytes: Option<u64>,
     /// A text of the exchange was longer than podtap keeps, and is cut off; or attributes were left out, the largest first,

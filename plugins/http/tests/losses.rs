@@ -95,6 +95,30 @@ fn with_losses_on_both_sides_no_response_is_taken_for_another() {
 }
 
 #[test]
+fn a_response_that_comes_while_the_next_request_is_cut_is_not_taken_for_the_one_that_was_lost() {
+    let (second, first_half) = (request(2), request(2).len() / 2);
+    let parts = [
+        Part::Client(request(1)),
+        Part::ServerGap(response(1).len() as u32),
+        Part::Client(second[..first_half].to_owned()),
+        // That the rest of the second request is missing shows only behind this.
+        Part::Server(response(2)),
+        Part::ClientGap((second.len() - first_half) as u32),
+        Part::Client(request(3)),
+        Part::Server(response(3)),
+        Part::Client(request(4)),
+        Part::Server(response(4)),
+    ];
+    let found = exchanges(&conversation(&parts));
+    let pairs: Vec<_> = found.iter().map(|(_, request, response)| (*request, *response)).collect();
+    assert_eq!(
+        pairs,
+        [(Some(1), None), (None, Some(2)), (None, Some(3)), (Some(3), None), (Some(4), Some(4))],
+        "{found:?}"
+    );
+}
+
+#[test]
 fn order_of_pipelined_requests_is_lost_until_the_client_asks_again() {
     check("r1,r2,r3 a1 -a2 a3 r4,r5 a4 a5", "1 r2 r3 a3 4 5");
     check("r1,r2,r3 a1,a2,a3 -r4,r5 a4 a5 r6,r7 a6 a7", "1 2 3 a4 a5 6 7");

@@ -318,7 +318,12 @@ fn prepare(exchange: &mut Exchange<Asked>, session: &mut Session, body: &[u8], t
 fn prepared(exchange: &mut Exchange<Asked>, session: &Session, byte: u8, body: &[u8]) {
     let Some(id) = Payload(body).u32() else { return };
     exchange.set(STATEMENT_ID, id);
-    let Some(statement) = session.prepared(id) else { return };
+    let Some(statement) = session.prepared(id) else {
+        if session.unknown_statement_is_lost() {
+            exchange.lacks_earlier();
+        }
+        return;
+    };
     let operation: &[u8] = match byte {
         RESET => b"RESET",
         FETCH => b"FETCH",

@@ -124,6 +124,8 @@ pub(crate) struct Session {
     pub(crate) last_prepared: Option<Rc<Statement>>,
     statements: VecDeque<(u32, Rc<Statement>)>,
     statement_bytes: usize,
+    /// Statements may have been prepared that are not remembered: before the capture, or too many.
+    statements_forgotten: bool,
 }
 
 impl Session {
@@ -157,6 +159,7 @@ impl Session {
             last_prepared: None,
             statements: VecDeque::new(),
             statement_bytes: 0,
+            statements_forgotten: midstream,
         }
     }
 
@@ -196,6 +199,7 @@ impl Session {
         while self.statements.len() > MAX_STATEMENTS || self.statement_bytes > MAX_STATEMENT_BYTES {
             let Some((_, oldest)) = self.statements.pop_front() else { break };
             self.statement_bytes -= oldest.size();
+            self.statements_forgotten = true;
         }
     }
 
@@ -211,6 +215,11 @@ impl Session {
         self.last_prepared = None;
         self.statements.clear();
         self.statement_bytes = 0;
+    }
+
+    /// What was not remembered of the statements was lost.
+    pub(crate) fn unknown_statement_is_lost(&self) -> bool {
+        !self.statements_forgotten
     }
 
     /// The statement that was prepared under an id.

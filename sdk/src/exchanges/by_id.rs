@@ -7,6 +7,9 @@
 //!       └──request_end_unanswered()──> emitted: ok, without a response
 //! ```
 //!
+//! A response may be seen to end before its request: what the capture missed of a request shows only when the other side
+//! has gone on. The exchange is then kept until its request is over, as only that says whether it is whole.
+//!
 //! Invariant: only the newest may have an unfinished request; at most one is being answered, for a side is read in order.
 
 use std::cell::{Cell, RefCell};
@@ -26,6 +29,8 @@ struct Waiting<T> {
     earlier: Option<Span>,
     /// Bytes of the server were lost while it waited: they may have been its response.
     doubted: bool,
+    /// It waits for the end of its request alone.
+    answered: Option<(Span, Outcome)>,
 }
 
 impl<T> Waiting<T> {
@@ -54,11 +59,11 @@ struct Pairing<T> {
 
 impl<T: Default> Pairing<T> {
     fn position(&self, id: u64) -> Option<usize> {
-        self.waiting.iter().position(|waiting| waiting.id == id)
+        self.waiting.iter().position(|waiting| waiting.id == id && waiting.answered.is_none())
     }
 
     fn fresh(&mut self, id: u64) -> Waiting<T> {
-        Waiting { id, exchange: self.report.fresh(), earlier: None, doubted: false }
+        Waiting { id, exchange: self.report.fresh(), earlier: None, doubted: false, answered: None }
     }
 
     /// Takes out the exchange whose response the server's stream is in.
@@ -67,8 +72,19 @@ impl<T: Default> Pairing<T> {
         self.waiting.remove(self.position(id)?)
     }
 
+    /// The newest request is over: is that all that its exchange waited for?
+    fn request_over(&mut self) {
+        let is_over = |newest: &mut Waiting<T>| newest.answered.is_some() && !newest.exchange.request_open;
+        if let Some(newest) = self.waiting.pop_back_if(is_over) {
+            self.give_up(newest, None, false);
+        }
+    }
+
     /// Reports an exchange that gets no more replies; `latest` where one is being read.
     fn give_up(&mut self, waiting: Waiting<T>, latest: Option<Span>, reset: bool) {
+        if let Some((response, outcome)) = waiting.answered {
+            return self.report.finish(waiting.exchange, Some(response), outcome);
+        }
         let response = latest.map(|latest| waiting.response(latest)).or(waiting.earlier);
         self.report.give_up(waiting.exchange, response, reset);
     }
@@ -134,14 +150,16 @@ impl<T: Default + 'static> ExchangesById<T> {
     }
 
     /// The newest request is complete: its last byte is the last that `client` has read. `fill` sets what is known only
-    /// now; it is not called when the exchange is over already, by an early response.
+    /// now.
     pub fn request_end(&self, client: &Stream, fill: impl FnOnce(&mut Exchange<T>)) {
         let span = client.span();
-        if let Some(newest) = self.pairing.borrow_mut().waiting.back_mut()
+        let mut pairing = self.pairing.borrow_mut();
+        if let Some(newest) = pairing.waiting.back_mut()
             && newest.exchange.request_open
         {
             newest.exchange.close_request(span);
             fill(&mut newest.exchange);
+            pairing.request_over();
         }
     }
 
@@ -176,11 +194,17 @@ impl<T: Default + 'static> ExchangesById<T> {
         fill(exchange)
     }
 
-    /// The response is complete: its last byte is the last that `server` has read. The exchange is reported.
+    /// The response is complete: its last byte is the last that `server` has read. The exchange is reported, once its request
+    /// is over.
     pub fn finish(&self, server: &Stream, outcome: Outcome) {
         let mut pairing = self.pairing.borrow_mut();
-        let Some(waiting) = pairing.take_answering() else { return };
+        let Some(mut waiting) = pairing.take_answering() else { return };
         let response = waiting.response(server.span());
+        if waiting.exchange.request_open {
+            waiting.answered = Some((response, outcome));
+            // Where it was: an unfinished request is the newest.
+            return pairing.waiting.push_back(waiting);
+        }
         pairing.report.finish(waiting.exchange, Some(response), outcome);
     }
 
@@ -234,16 +258,23 @@ impl<T: Default + 'static> ExchangesById<T> {
     }
 
     async fn resync_requests_by(&self, client: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
-        let span = client.span();
-        match self.pairing.borrow_mut().waiting.back_mut() {
-            // Its end was not seen; its time and size so far are all that is known.
-            Some(newest) if newest.exchange.request_open => {
-                newest.exchange.close_request(Span { end_ns: 0, ..span });
+        let (span, gap) = (client.span(), client.gap());
+        let mut noted = 0;
+        {
+            let mut pairing = self.pairing.borrow_mut();
+            match pairing.waiting.back_mut() {
+                // Its end was not seen; its time and size so far are all that is known.
+                Some(newest) if newest.exchange.request_open => {
+                    newest.exchange.close_request(Span { end_ns: 0, ..span });
+                    newest.exchange.lost_bytes += gap;
+                    noted = gap;
+                }
+                _ => client.give_up_message(),
             }
-            _ => client.give_up_message(),
+            pairing.request_over();
         }
         let lost = client.look_for(find).await;
-        self.pairing.borrow_mut().report.lost_bytes += lost;
+        self.pairing.borrow_mut().report.lost_bytes += lost.saturating_sub(noted);
     }
 
     /// The task of the server's side: `read` reads one response, again and again until the side ends. Where its stream breaks

@@ -60,6 +60,15 @@ impl<T: Default> Pairing<T> {
     /// The front as the one being answered; made up where no request is known.
     fn answering(&mut self) -> &mut Exchange<T> {
         self.turn = true;
+        let waits_alone = |front: &Exchange<T>| !front.answering && !front.request_open;
+        if self.order == Order::OneWaits
+            && self.waiting.front().is_some_and(|front| waits_alone(front))
+            && self.report.client.borrow().is_in_message()
+        {
+            // The client has begun to ask again, and what is missing of that is not known to be lost yet.
+            self.waits_no_longer_alone();
+            self.turn = false;
+        }
         let lost = matches!(self.order, Order::Lost(_));
         let known = self
             .waiting
@@ -158,16 +167,18 @@ impl<T: Default> Pairing<T> {
         }
         match &mut self.order {
             Order::Known | Order::RequestsLost => {}
-            Order::OneWaits => {
-                // It waits no longer alone.
-                self.order = Order::Lost(Some(2));
-                self.give_up_waiting(true);
-            }
+            Order::OneWaits => self.waits_no_longer_alone(),
             Order::Lost(due) => {
                 *due = due.map(|due| due + 1);
                 self.give_up_waiting(true);
             }
         }
+    }
+
+    /// There is another request beside the one whose response may have been lost.
+    fn waits_no_longer_alone(&mut self) {
+        self.order = Order::Lost(Some(2));
+        self.give_up_waiting(true);
     }
 
     /// A response is over, with or without its request.
@@ -329,12 +340,17 @@ impl<T: Default + 'static> Exchanges<T> {
     }
 
     async fn resync_requests_by(&self, client: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
+        let mut noted = 0;
         {
-            let span = client.span();
+            let (span, gap) = (client.span(), client.gap());
             let mut pairing = self.pairing.borrow_mut();
             match pairing.waiting.back_mut() {
                 // Its end was not seen; its time and size so far are all that is known.
-                Some(newest) if newest.request_open => newest.close_request(Span { end_ns: 0, ..span }),
+                Some(newest) if newest.request_open => {
+                    newest.close_request(Span { end_ns: 0, ..span });
+                    newest.lost_bytes += gap;
+                    noted = gap;
+                }
                 _ => client.give_up_message(),
             }
             pairing.lose_requests();
@@ -344,7 +360,9 @@ impl<T: Default + 'static> Exchanges<T> {
             let sought = client.seek(find).await;
             let mut pairing = self.pairing.borrow_mut();
             match sought {
-                Sought::Passed { lost } => pairing.report.lost_bytes += lost,
+                Sought::Passed { lost } => {
+                    pairing.report.lost_bytes += lost.saturating_sub(std::mem::take(&mut noted));
+                }
                 Sought::Found { passed: 0 } | Sought::Ended => return,
                 Sought::Found { .. } => return pairing.lose_requests(),
             }

@@ -186,7 +186,7 @@ impl Test<'_> {
         let as_captured = Recut::pcap(&capture.recording, Variant::AsCaptured, 0);
         let expected = self.bench.replay_bytes(&as_captured, 512)?.exchanges();
         for variant in VARIANTS {
-            let result = self.variant(&capture.recording, variant, &expected)?;
+            let result = self.variant(capture, variant, &expected)?;
             report.line(&capture.name, variant.name(), result)?;
         }
         Ok(())
@@ -233,14 +233,14 @@ impl Test<'_> {
 
     fn variant(
         &mut self,
-        recording: &Recording,
+        capture: &Capture,
         variant: Variant,
         expected: &[Value],
     ) -> anyhow::Result<Result<String, Vec<String>>> {
         let rounds = if variant.is_random() { ROUNDS } else { 1 };
         let (mut again, mut partial) = (0, 0);
         for seed in self.arguments.seed..self.arguments.seed.saturating_add(rounds) {
-            let packets = Recut::pcap(recording, variant, seed);
+            let packets = Recut::pcap(&capture.recording, variant, seed);
             // Batches of another length each time: what is kept from call to call is kept at other places.
             let batch_entries = [512, 1, 2, 7, 64][(seed % 5) as usize];
             let outcome = self.bench.replay_bytes(&packets, batch_entries)?;
@@ -261,6 +261,9 @@ impl Test<'_> {
             if !faults.is_empty() {
                 if variant.is_random() {
                     faults.push(format!("again with --seed {seed}"));
+                    let stem = capture.path.file_stem().unwrap_or_default().to_string_lossy();
+                    let name = format!("{}-{stem}-{}-{seed}.pcap", self.name, variant.name().replace(' ', "-"));
+                    faults.push(self.keep(&name, &packets)?);
                 }
                 return Ok(Err(faults));
             }
@@ -275,6 +278,12 @@ impl Test<'_> {
             Variant::ByteByByte | Variant::AsCaptured => "the same exchanges".to_owned(),
             _ => format!("the same exchanges, {rounds} times"),
         }))
+    }
+
+    /// Writes a capture that is not decoded as it should be; how to look at it.
+    fn keep(&self, name: &str, packets: &[u8]) -> anyhow::Result<String> {
+        fs::write(name, packets).with_context(|| name.to_owned())?;
+        Ok(format!("the input is kept: podtap replay --plugin {} {name}", self.file.display()))
     }
 
     /// How many are exchanges of the whole capture, how many say that they are partial, and the first that is neither.
@@ -323,11 +332,8 @@ impl Test<'_> {
             let packets = Recut::pcap(&mutated, variants[random.below(variants.len())], random.bits());
             let outcome = self.bench.replay_bytes(&packets, 512)?;
             if !outcome.faults.is_empty() {
-                let file = PathBuf::from(format!("{}-fuzz-{seed}.pcap", self.name));
-                fs::write(&file, &packets).with_context(|| file.display().to_string())?;
                 let mut faults = outcome.faults;
-                let (decoder, file) = (self.file.display(), file.display());
-                faults.push(format!("the input is kept: podtap replay --plugin {decoder} {file}"));
+                faults.push(self.keep(&format!("{}-fuzz-{seed}.pcap", self.name), &packets)?);
                 return report.line("fuzz", &format!("seed {seed}"), Err(faults));
             }
             seed = seed.wrapping_add(1);
