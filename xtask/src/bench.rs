@@ -8,13 +8,13 @@ use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench_workloads::{self, Workload};
-use crate::{bench_kafka, process, release, workspace};
+use crate::{bench_kafka, bench_live, process, release, workspace};
 
 /// How large, how often, and whether to keep the result.
 #[derive(clap::Args)]
@@ -37,6 +37,8 @@ pub(crate) struct Args {
 enum Other {
     /// Publishing to a real Apache Kafka: CPU time and throughput by format and compression
     Kafka(bench_kafka::Args),
+    /// Watching a server live under full load: CPU time for each request, and the requests that are lost by it
+    Live(bench_live::Args),
 }
 
 /// What is measured.
@@ -60,8 +62,10 @@ pub(crate) struct Usage {
 
 /// Measures and prints a Markdown page.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(Other::Kafka(args)) = &args.other {
-        return bench_kafka::run(args);
+    match &args.other {
+        Some(Other::Kafka(args)) => return bench_kafka::run(args),
+        Some(Other::Live(args)) => return bench_live::run(args),
+        None => {}
     }
     let examples = ["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"];
     let podtap = release::build_with(&[&["--bin", "podtap-decoder-cost"], &examples[..]].concat())?;
@@ -97,13 +101,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     writeln!(page, "\nMachine: {}\n\n{}", machine()?, versions.join("\n"))?;
     print!("{page}");
     if args.write {
-        let date = process::output(Command::new("date").args(["--utc", "+%F"]))?;
-        let folder = workspace::root().join("docs/benchmarks");
-        fs::create_dir_all(&folder)?;
-        let written = folder.join(format!("{}.md", date.trim()));
-        fs::write(&written, format!("# {}\n\n{page}", date.trim()))?;
-        println!("\nwritten: {}", workspace::short(&written));
+        write_page(&page, "")?;
     }
+    Ok(())
+}
+
+/// Writes a page of today among the others.
+pub(crate) fn write_page(page: &str, ending: &str) -> Result<()> {
+    let date = process::output(Command::new("date").args(["--utc", "+%F"]))?;
+    let folder = workspace::root().join("docs/benchmarks");
+    fs::create_dir_all(&folder)?;
+    let written = folder.join(format!("{}{ending}.md", date.trim()));
+    fs::write(&written, format!("# {}\n\n{page}", date.trim()))?;
+    println!("\nwritten: {}", workspace::short(&written));
     Ok(())
 }
 
@@ -222,6 +232,15 @@ pub(crate) fn measure(command: &mut Command) -> Result<Usage> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begun = Instant::now();
     let child = command.spawn().with_context(|| format!("cannot start {}", process::line(command)))?;
+    let (status, usage) = wait(child, begun)?;
+    if status != 0 {
+        bail!("{} failed", process::line(command));
+    }
+    Ok(usage)
+}
+
+/// Waits for a process: its status as wait(2) has it, and what it took, with what it had started and waited for.
+pub(crate) fn wait(child: Child, begun: Instant) -> Result<(i32, Usage)> {
     let process = i32::try_from(child.id())?;
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
@@ -231,17 +250,14 @@ pub(crate) fn measure(command: &mut Command) -> Result<Usage> {
         return Err(io::Error::last_os_error()).context("wait4");
     }
     let elapsed_seconds = begun.elapsed().as_secs_f64();
-    if status != 0 {
-        bail!("{} failed", process::line(command));
-    }
     // SAFETY: wait4 has succeeded, and with that has filled `usage`.
     let usage = unsafe { usage.assume_init() };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    Ok(Usage {
-        cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
-        elapsed_seconds,
-        memory_bytes: u64::try_from(usage.ru_maxrss)? * 1024, // Linux counts in KiB
-    })
+    let memory_bytes = u64::try_from(usage.ru_maxrss)? * 1024; // Linux counts in KiB
+    Ok((
+        status,
+        Usage { cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime), elapsed_seconds, memory_bytes },
+    ))
 }
 
 /// The one in the middle.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages,
-    e2e_page, e2e_security,
+    e2e_page, e2e_security, e2e_soak,
 };
 
 #[derive(clap::Subcommand)]
@@ -17,6 +17,8 @@ pub(crate) enum Check {
     Mysql(e2e_mysql::Args),
     /// What podtap sees live, in network namespaces
     Live(e2e_live::Args),
+    /// Live capture for a long time, with connections that come and go: memory, descriptors, sums
+    Soak(e2e_soak::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
     /// What arrives at Kafka while brokers are killed or cut off, disks are full, and podtap is killed
@@ -40,6 +42,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Losses(args) => e2e_losses::run(args),
         Check::Mysql(args) => e2e_mysql::run(args),
         Check::Live(args) => e2e_live::run(args),
+        Check::Soak(args) => e2e_soak::run(args),
         Check::Kafka => e2e_kafka::run(),
         Check::Outages(args) => e2e_outages::run(args),
         Check::Security(args) => e2e_security::run(args),

@@ -44,10 +44,10 @@ impl Args {
     }
 }
 
-const SERVER_ADDRESS: &str = "10.107.0.1";
+pub(crate) const SERVER_ADDRESS: &str = "10.107.0.1";
 const CLIENT_ADDRESS: &str = "10.107.0.2";
 /// In the server's namespace.
-const INTERFACE: &str = "podtap0";
+pub(crate) const INTERFACE: &str = "podtap0";
 
 /// Why it cannot run here, beside programs that are missing.
 pub(crate) fn unavailable() -> Option<&'static str> {
@@ -86,13 +86,14 @@ fn ip() -> Command {
 }
 
 /// Two network namespaces with a veth pair between; removed when dropped.
-struct Namespaces {
-    server: String,
-    client: String,
+pub(crate) struct Namespaces {
+    pub(crate) server: String,
+    pub(crate) client: String,
 }
 
 impl Namespaces {
-    fn make() -> Result<Namespaces> {
+    /// Makes them, with the pair between.
+    pub(crate) fn make() -> Result<Namespaces> {
         let name = |side: &str| format!("podtap-{}-{side}", std::process::id());
         let namespaces = Namespaces { server: name("server"), client: name("client") };
         for namespace in [&namespaces.server, &namespaces.client] {
@@ -103,7 +104,8 @@ impl Namespaces {
         Ok(namespaces)
     }
 
-    fn within(&self, namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    /// A command that runs a program in one of them.
+    pub(crate) fn within(&self, namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = ip();
         command.args(["netns", "exec", namespace]).arg(program);
         command
@@ -200,7 +202,7 @@ fn inside(args: &Args, client: &str) -> Result<()> {
         for (shape, command) in [("as root", release::command(podtap.clone())), ("as a sidecar", sidecar.command())] {
             let started = Podtap::start(command, &folder, &["--interface", INTERFACE])?;
             let port = process::free_port()?;
-            let nginx = start_nginx(&folder, port)?;
+            let nginx = start_nginx(&folder, port, |as_it_is| as_it_is)?;
             e2e_nginx::put_load(&nginx, || client_wrk(client), &format!("{SERVER_ADDRESS}:{port}"), args.exchanges)?;
             let log = nginx.stop()?;
             let events = started.events.clone();
@@ -219,12 +221,14 @@ fn inside(args: &Args, client: &str) -> Result<()> {
     interface_goes_and_comes(podtap, &folder, client)
 }
 
-fn start_nginx(folder: &Path, port: u16) -> Result<Nginx> {
+/// nginx on all addresses of its namespace, its configuration changed.
+pub(crate) fn start_nginx(folder: &Path, port: u16, change: impl FnOnce(String) -> String) -> Result<Nginx> {
     let everywhere = include_str!("../e2e/nginx.conf").replace("listen 127.0.0.1:", "listen 0.0.0.0:");
-    Nginx::start(folder, &everywhere, &[("PORT", port)])
+    Nginx::start(folder, &change(everywhere), &[("PORT", port)])
 }
 
-fn client_wrk(client: &str) -> Command {
+/// wrk in the client's namespace.
+pub(crate) fn client_wrk(client: &str) -> Command {
     let mut wrk = ip();
     wrk.args(["netns", "exec", client, "wrk"]);
     wrk
@@ -273,7 +277,7 @@ fn interface_goes_and_comes(podtap: &Path, folder: &Path, client: &str) -> Resul
     link(&server, client)?;
     started.wait_for("captured on again")?;
     let port = process::free_port()?;
-    let nginx = start_nginx(folder, port)?;
+    let nginx = start_nginx(folder, port, |as_it_is| as_it_is)?;
     for _ in 0..3 {
         let mut curl = ip();
         curl.args(["netns", "exec", client, "curl", "--silent", "--fail"]);
@@ -296,7 +300,7 @@ fn own_connections(podtap: &Path) -> Result<()> {
     let started = Podtap::start(release::command(podtap), &folder, &options)?;
     let port = process::free_port()?;
     e2e_nginx::make_site(&folder)?;
-    let nginx = start_nginx(&folder, port)?;
+    let nginx = start_nginx(&folder, port, |as_it_is| as_it_is)?;
     for _ in 0..20 {
         let url = format!("http://127.0.0.1:{port}/items/1");
         process::output(Command::new("curl").args(["--silent", "--fail", &url]))?;

@@ -132,7 +132,7 @@ fn node(task: &str, url: &str) -> Result<Command> {
 }
 
 /// Of the admin server, which podtap tells in its log.
-fn address(log: &Path) -> Result<String> {
+pub(crate) fn address(log: &Path) -> Result<String> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
         for line in fs::read_to_string(log)?.lines() {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_kafka;
+mod bench_live;
 mod bench_workloads;
 mod captures;
 mod demo;
@@ -21,6 +22,7 @@ mod e2e_outages;
 mod e2e_outages_traffic;
 mod e2e_page;
 mod e2e_security;
+mod e2e_soak;
 mod e2e_zeek;
 mod examples;
 mod fuzz;

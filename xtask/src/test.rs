@@ -9,11 +9,14 @@ use anyhow::Result;
 
 use crate::{
     e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages,
-    e2e_page, e2e_security, examples, fuzz, kafka, mongodb, plugins, process, release, setup, workspace,
+    e2e_page, e2e_security, e2e_soak, examples, fuzz, kafka, mongodb, plugins, process, release, setup, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
 const FUZZ_SECONDS: u64 = 10;
+
+/// Six turns: by hand it is ten minutes.
+const SOAK_SECONDS: u64 = 30;
 
 /// How often the stock decoders are tried on what is random, with so many seeds each time.
 const SEED_ROUNDS: u64 = 4;
@@ -49,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e losses", "--quick");
         tally.skip("e2e live", "--quick");
+        tally.skip("e2e soak", "--quick");
         tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
@@ -77,8 +81,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             }
         }
         match missing(&e2e_live::PROGRAMS).or_else(|| e2e_live::unavailable().map(str::to_owned)) {
-            Some(why) => tally.skip("e2e live", &why),
-            None => tally.step("e2e live", || e2e_live::run(&e2e_live::Args::of(20_000))),
+            Some(why) => {
+                tally.skip("e2e live", &why);
+                tally.skip("e2e soak", &why);
+            }
+            None => {
+                tally.step("e2e live", || e2e_live::run(&e2e_live::Args::of(20_000)));
+                tally.step("e2e soak", || e2e_soak::run(&e2e_soak::Args::of(SOAK_SECONDS)));
+            }
         }
         let uninstalled = || mongodb::packages().err().map(|error| format!("pip cannot install it: {error:#}"));
         match missing(&mongodb::PROGRAMS).or_else(&unprivileged).or_else(uninstalled) {
@@ -156,12 +166,14 @@ impl Tally {
 /// The stock decoders on their own captures, cut, reordered, with losses and from the middle, as their authors would have it.
 fn stock_decoders() -> Result<()> {
     let podtap = release::build()?;
+    let kept = workspace::target().join("e2e/decoders");
+    std::fs::create_dir_all(&kept)?;
     for decoder in ["http", "mongodb", "mysql"] {
         let component = workspace::target().join("release/plugins").join(decoder).with_extension("wasm");
         let captures = workspace::root().join("plugins").join(decoder).join("tests/captures");
         for round in 0..SEED_ROUNDS {
             let mut test = release::command(&podtap);
-            test.args(["plugin", "test"]).arg(&component).arg("--captures").arg(&captures);
+            test.args(["plugin", "test"]).arg(&component).arg("--captures").arg(&captures).arg("--keep").arg(&kept);
             test.args(["--seed", &(1 + round * SEEDS_IN_ROUND).to_string()]);
             // Once, as no seed matters for it.
             process::run(test.args(Some("--contract").filter(|_| round == 0)))?;

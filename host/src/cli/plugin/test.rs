@@ -42,6 +42,10 @@ pub(in crate::cli) struct TestArguments {
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
 
+    /// Where captures are written that it does not decode as it should; without it, those of --fuzz alone, where you are
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+
     /// Then feed it mutated captures for so many seconds
     #[arg(long, value_name = "SECONDS")]
     fuzz: Option<u64>,
@@ -261,9 +265,11 @@ impl Test<'_> {
             if !faults.is_empty() {
                 if variant.is_random() {
                     faults.push(format!("again with --seed {seed}"));
+                }
+                if let Some(folder) = &self.arguments.keep {
                     let stem = capture.path.file_stem().unwrap_or_default().to_string_lossy();
                     let name = format!("{}-{stem}-{}-{seed}.pcap", self.name, variant.name().replace(' ', "-"));
-                    faults.push(self.keep(&name, &packets)?);
+                    faults.push(self.keep(&folder.join(name), &packets)?);
                 }
                 return Ok(Err(faults));
             }
@@ -281,9 +287,9 @@ impl Test<'_> {
     }
 
     /// Writes a capture that is not decoded as it should be; how to look at it.
-    fn keep(&self, name: &str, packets: &[u8]) -> anyhow::Result<String> {
-        fs::write(name, packets).with_context(|| name.to_owned())?;
-        Ok(format!("the input is kept: podtap replay --plugin {} {name}", self.file.display()))
+    fn keep(&self, file: &Path, packets: &[u8]) -> anyhow::Result<String> {
+        fs::write(file, packets).with_context(|| file.display().to_string())?;
+        Ok(format!("the input is kept: podtap replay --plugin {} {}", self.file.display(), file.display()))
     }
 
     /// How many are exchanges of the whole capture, how many say that they are partial, and the first that is neither.
@@ -333,7 +339,8 @@ impl Test<'_> {
             let outcome = self.bench.replay_bytes(&packets, 512)?;
             if !outcome.faults.is_empty() {
                 let mut faults = outcome.faults;
-                faults.push(self.keep(&format!("{}-fuzz-{seed}.pcap", self.name), &packets)?);
+                let folder = self.arguments.keep.clone().unwrap_or_default();
+                faults.push(self.keep(&folder.join(format!("{}-fuzz-{seed}.pcap", self.name)), &packets)?);
                 return report.line("fuzz", &format!("seed {seed}"), Err(faults));
             }
             seed = seed.wrapping_add(1);
