@@ -486,6 +486,8 @@ fn the_page_shows_what_comes_while_somebody_looks_and_what_matches() {
     let (status, _, page) = agent.get("/?filter=%3Cb%3E", "*/*");
     assert!(status == 200 && page.contains("filter: column 1, at &quot;&lt;b&gt;&quot;"), "{status} {page}");
     assert_eq!(agent.get("/?fitler=true", "*/*").0, 400);
+    let (status, _, body) = agent.get("/?filter=true", "*/*");
+    assert!(status == 503 && body.contains("2 are pages with different filters"), "{status} {body}");
     assert_eq!(agent.metrics().sum("podtap_exchanges_readers"), 2.0);
 }
 

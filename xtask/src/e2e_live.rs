@@ -9,7 +9,7 @@
 //! again. At last podtap publishes to a broker on an interface that it captures on: of that nothing may be seen.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -218,6 +218,7 @@ fn inside(args: &Args, client: &str) -> Result<()> {
             );
         }
     }
+    decoder_arrives(podtap, &folder, client)?;
     interface_goes_and_comes(podtap, &folder, client)
 }
 
@@ -266,6 +267,61 @@ impl Sidecar {
         command.arg(self.folder.path().join("podtap"));
         command
     }
+}
+
+/// A decoder arrives while traffic flows, in the way in which the kubelet updates a ConfigMap that is mounted: what is
+/// asked on connections from then on is decoded.
+fn decoder_arrives(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
+    const AFTER: usize = 20;
+    let plugins = podtap.parent().context("a program lies in a folder")?.join("plugins");
+    let mounted = tempfile::tempdir()?;
+    let mount = |version: &str, names: &[&str]| -> Result<()> {
+        let content = mounted.path().join(format!("..{version}"));
+        fs::create_dir(&content)?;
+        for name in names {
+            fs::copy(plugins.join(name), content.join(name))?;
+        }
+        symlink(format!("..{version}"), mounted.path().join("..data_tmp"))?;
+        fs::rename(mounted.path().join("..data_tmp"), mounted.path().join("..data"))?;
+        for name in names.iter().filter(|name| !mounted.path().join(name).is_symlink()) {
+            symlink(Path::new("..data").join(name), mounted.path().join(name))?;
+        }
+        Ok(())
+    };
+    mount("1", &["mysql.wasm"])?;
+    let directory = mounted.path().display().to_string();
+    let options = ["--interface", INTERFACE, "--plugins", &directory];
+    // Without the stock decoders, which are found beside it.
+    let program = mounted.path().join("podtap");
+    fs::copy(podtap, &program)?;
+    let started = Podtap::start(release::command(&program), folder, &options)?;
+    let port = process::free_port()?;
+    let nginx = start_nginx(folder, port, |as_it_is| as_it_is)?;
+    let url = |path: &str| format!("http://{SERVER_ADDRESS}:{port}/items/{path}");
+    let mut wrk = client_wrk(client);
+    wrk.args(["-t", "1", "-c", "4", "-d", "8s", "-H", "Connection: close", &url("1")]);
+    let mut load = wrk.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(fs::metadata(&started.events)?.len() == 0, "there are events before there is a decoder for them");
+    mount("2", &["mysql.wasm", "http.wasm"])?;
+    started.wait_for("further decoder")?;
+    load.wait()?;
+    for number in 0..AFTER {
+        let mut curl = ip();
+        curl.args(["netns", "exec", client, "curl", "--silent", "--fail", "--output", "/dev/null"]);
+        process::output(curl.arg(url(&format!("after-{number}"))))?;
+    }
+    let served = nginx.stop()?.lines().count();
+    let (events, said) = started.stop()?;
+    let path = |event: &Value| event.pointer("/attributes/url.path").and_then(Value::as_str).map(str::to_owned);
+    let after = events.iter().filter_map(path).filter(|path| path.starts_with("/items/after-")).count();
+    ensure!(after == AFTER, "{after} events of {AFTER} requests after the decoder had come:\n{said}");
+    ensure!(events.len() > after && events.len() < served, "{} events of {served} requests:\n{said}", events.len());
+    println!(
+        "live: a decoder came with a ConfigMap while traffic flowed: {} of {served} requests, all since",
+        events.len()
+    );
+    Ok(())
 }
 
 /// The interface is removed while podtap captures, and made again.

@@ -21,9 +21,12 @@ use crate::view::{Shared, View};
 pub(super) const SCRIPT: &str = include_str!("../report/live.js");
 
 /// When nobody has looked for so long, nobody looks any more.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is looked at, by filter. As many as there may be readers.
+/// Pages with different filters at once: each has a view of its own.
+pub(crate) const MAX_PAGES: usize = 2;
+
+/// What is looked at, by filter.
 #[derive(Default)]
 pub(super) struct Pages(Mutex<HashMap<String, Arc<Watch>>>);
 
@@ -55,6 +58,9 @@ impl Board {
         if let Some(watch) = pages.get(text) {
             *lock(&watch.looked) = Instant::now();
             return Ok(Arc::clone(watch));
+        }
+        if pages.len() >= MAX_PAGES {
+            return Err(Refused::TooMany);
         }
         let subscription = self.subscribe()?;
         let watch = Arc::new(Watch::new());

@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::exchanges::Events;
+use super::page::MAX_PAGES;
 use super::sample::TextFormat;
 use super::{Board, health, page};
 use crate::filter::Filter;
@@ -31,6 +32,7 @@ use crate::publish::{MAX_READERS, Refused};
 /// Bounds that no configuration changes, for their reference.
 pub(crate) mod fixed {
     pub(crate) use super::{MAX_CONNECTIONS, MAX_HEAD_BYTES, REQUEST_TIMEOUT};
+    pub(crate) use crate::admin::page::{MAX_PAGES, PATIENCE};
 }
 
 /// Connections at once.
@@ -272,7 +274,10 @@ fn refusal(refused: Refused, board: &Board) -> Response<Body> {
     let (status, message) = match refused {
         _ if board.0.broadcast.is_none() => (StatusCode::FORBIDDEN, "admin.exchanges is not set\n".to_owned()),
         Refused::TooMany => {
-            let message = format!("there are {MAX_READERS} readers already, which is the most\n");
+            let message = format!(
+                "there are as many readers as there may be: {MAX_READERS}, of which {MAX_PAGES} are pages with different \
+                 filters\n"
+            );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
         Refused::Ended => (StatusCode::SERVICE_UNAVAILABLE, "podtap ends\n".to_owned()),

@@ -20,7 +20,8 @@ pub struct Admin {
     pub max_servers: u32,
     /// Whether traffic can be looked at as it goes by: with a browser at `/`, with `podtap top --agent`, and event by event
     /// at `/exchanges` and with `podtap tap`. Events are what is published, with addresses and paths in them: whoever
-    /// reaches the port can then see all of them. While nobody looks, it costs nothing.
+    /// reaches the port can then see all of them. While nobody looks, it costs nothing; a page
+    /// that is looked at takes some megabytes.
     pub exchanges: bool,
 }
 

@@ -357,7 +357,14 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                     &[],
                 ),
                 fixed("connections at once", admin::MAX_CONNECTIONS, "further ones wait in the kernel", &[]),
-                fixed("readers of events at once", MAX_READERS, "further ones are refused", &[]),
+                fixed("readers of events at once, pages among them", MAX_READERS, "further ones are refused", &[]),
+                fixed(
+                    "pages with different filters",
+                    admin::MAX_PAGES,
+                    "further ones are refused; what each may hold is said below, under `report` and `top`",
+                    &[],
+                ),
+                fixed("time that a page is kept without a look", HumanDuration(admin::PATIENCE), "it begins anew", &[]),
                 fixed(
                     "events that wait for a reader",
                     bytes(MAX_CHUNKS * (64 << 10)),
@@ -383,7 +390,7 @@ pub fn limits() -> [(&'static str, Rows); 9] {
             ],
         ),
         (
-            "Looking at traffic: `report` and `top`",
+            "Looking at traffic: `report`, `top` and the page of a running podtap",
             vec![
                 fixed("operations of servers", view::MAX_ROWS, "further ones are counted together as `other`", &[]),
                 fixed("pairs of client and server", view::MAX_EDGES, "the same", &[]),
