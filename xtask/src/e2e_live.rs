@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::process::{self, Running, Signal};
 use crate::traffic::Nginx;
-use crate::{e2e_nginx, kafka, release, workspace};
+use crate::{e2e_mysql, e2e_nginx, kafka, release, workspace};
 
 /// Programs that the check needs.
 pub(crate) const PROGRAMS: [&str; 8] = ["nginx", "wrk", "curl", "ip", "ethtool", "setpriv", "setcap", "unshare"];
@@ -188,14 +188,7 @@ fn inside(args: &Args, client: &str) -> Result<()> {
     let sidecar = Sidecar::install(podtap)?;
     for offloaded in ["on", "off"] {
         for (interface, exec) in [(INTERFACE, None), ("podtap1", Some(client))] {
-            let mut ethtool = exec.map_or_else(
-                || Command::new("ethtool"),
-                |client| {
-                    let mut ethtool = ip();
-                    ethtool.args(["netns", "exec", client, "ethtool"]);
-                    ethtool
-                },
-            );
+            let mut ethtool = exec.map_or_else(|| Command::new("ethtool"), |client| of_client(client, "ethtool"));
             ethtool.args(["-K", interface]);
             process::output(ethtool.args(["tso", offloaded, "gso", offloaded, "gro", offloaded]))?;
         }
@@ -218,6 +211,7 @@ fn inside(args: &Args, client: &str) -> Result<()> {
             );
         }
     }
+    mariadb(podtap, &folder, client)?;
     decoder_arrives(podtap, &folder, client)?;
     interface_goes_and_comes(podtap, &folder, client)
 }
@@ -230,9 +224,34 @@ pub(crate) fn start_nginx(folder: &Path, port: u16, change: impl FnOnce(String) 
 
 /// wrk in the client's namespace.
 pub(crate) fn client_wrk(client: &str) -> Command {
-    let mut wrk = ip();
-    wrk.args(["netns", "exec", client, "wrk"]);
-    wrk
+    of_client(client, "wrk")
+}
+
+/// A program in the client's namespace.
+fn of_client(client: &str, program: &str) -> Command {
+    let mut command = ip();
+    command.args(["netns", "exec", client, program]);
+    command
+}
+
+/// The same for statements: what podtap sees of a MariaDB is what that counts.
+fn mariadb(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
+    const STATEMENTS: usize = 20_000;
+    if let Some(missing) = e2e_mysql::PROGRAMS.into_iter().find(|program| process::find(program).is_none()) {
+        println!("skipped: live, MariaDB: no {missing} (`cargo xtask setup --e2e` installs it)");
+        return Ok(());
+    }
+    let server = e2e_mysql::Server::start(&folder.join("mariadb"), "0.0.0.0")?;
+    let sysbench = |action| server.sysbench(of_client(client, "sysbench"), SERVER_ADDRESS, "auto", STATEMENTS, action);
+    process::output(&mut sysbench("prepare"))?;
+    let started = Podtap::start(release::command(podtap), folder, &["--interface", INTERFACE])?;
+    let counted = server.counted(|| process::output(&mut sysbench("run")).map(drop))?;
+    let events = started.events.clone();
+    let (seen, said) = started.stop()?;
+    e2e_mysql::compare(&counted, &e2e_mysql::seen(&events)?).with_context(|| said)?;
+    server.stop()?;
+    println!("live, MariaDB: {} exchanges, as the server counted statements and rows", seen.len());
+    Ok(())
 }
 
 /// podtap as in a pod: another user, one capability, nothing to write to.
@@ -307,8 +326,8 @@ fn decoder_arrives(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
     started.wait_for("further decoder")?;
     load.wait()?;
     for number in 0..AFTER {
-        let mut curl = ip();
-        curl.args(["netns", "exec", client, "curl", "--silent", "--fail", "--output", "/dev/null"]);
+        let mut curl = of_client(client, "curl");
+        curl.args(["--silent", "--fail", "--output", "/dev/null"]);
         process::output(curl.arg(url(&format!("after-{number}"))))?;
     }
     let served = nginx.stop()?.lines().count();
@@ -335,8 +354,8 @@ fn interface_goes_and_comes(podtap: &Path, folder: &Path, client: &str) -> Resul
     let port = process::free_port()?;
     let nginx = start_nginx(folder, port, |as_it_is| as_it_is)?;
     for _ in 0..3 {
-        let mut curl = ip();
-        curl.args(["netns", "exec", client, "curl", "--silent", "--fail"]);
+        let mut curl = of_client(client, "curl");
+        curl.args(["--silent", "--fail"]);
         process::output(curl.arg(format!("http://{SERVER_ADDRESS}:{port}/items/1")))?;
     }
     nginx.stop()?;

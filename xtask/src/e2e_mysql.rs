@@ -56,7 +56,7 @@ const ROWS: &str = "Rows_sent";
 pub(crate) fn run(args: &Args) -> Result<()> {
     let podtap = args.podtap.clone().map_or_else(release::build, Ok)?;
     let folder = workspace::target().join("e2e/mysql");
-    let server = Server::start(&folder)?;
+    let server = Server::start(&folder, "127.0.0.1")?;
     for (name, mode) in MODES {
         let capture = folder.join(format!("{name}.pcap"));
         let counted = load(&server, &capture, mode, args.statements)?;
@@ -80,7 +80,7 @@ const MODES: [(&str, &str); 2] = [("prepared", "auto"), ("text", "disable")];
 
 /// A capture for each mode, of at least so many statements.
 pub(crate) fn captures(folder: &Path, statements: usize) -> Result<[PathBuf; 2]> {
-    let server = Server::start(folder)?;
+    let server = Server::start(folder, "127.0.0.1")?;
     let captures = MODES.map(|(name, _)| folder.join(format!("{name}.pcap")));
     for (capture, (_, mode)) in captures.iter().zip(MODES) {
         load(&server, capture, mode, statements)?;
@@ -90,14 +90,15 @@ pub(crate) fn captures(folder: &Path, statements: usize) -> Result<[PathBuf; 2]>
 }
 
 /// A MariaDB server in a folder of its own.
-struct Server {
+pub(crate) struct Server {
     process: Running,
     port: u16,
     socket: PathBuf,
 }
 
 impl Server {
-    fn start(folder: &Path) -> Result<Self> {
+    /// Starts it, and waits until it listens on this address.
+    pub(crate) fn start(folder: &Path, address: &str) -> Result<Self> {
         let data = folder.join("data");
         let _ = fs::remove_dir_all(&data);
         fs::create_dir_all(folder)?;
@@ -111,7 +112,8 @@ impl Server {
         let log = File::create(folder.join("server.log"))?;
         let program = process::find("mariadbd").context("mariadbd is not installed: `cargo xtask setup --e2e`")?;
         let mut command = Command::new(program);
-        command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-grant-tables", "--skip-log-bin"]);
+        command.args(["--no-defaults", "--skip-grant-tables", "--skip-log-bin"]);
+        command.arg(format!("--bind-address={address}"));
         command.args(["--innodb-flush-log-at-trx-commit=0", "--max-prepared-stmt-count=100000", user]);
         command.arg(format!("--datadir={}", data.display())).arg(format!("--port={port}"));
         command.arg(format!("--socket={}", socket.display())).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -138,47 +140,54 @@ impl Server {
         Ok(status.lines().filter_map(line).collect())
     }
 
-    fn stop(self) -> Result<()> {
+    /// What it counts while something is done.
+    pub(crate) fn counted(&self, work: impl FnOnce() -> Result<()>) -> Result<BTreeMap<String, u64>> {
+        let before = self.counters()?;
+        work()?;
+        let difference = |(name, value): (String, u64)| {
+            let earlier = before.get(&name).copied().unwrap_or(0);
+            (name, value.saturating_sub(earlier))
+        };
+        let mut counted: BTreeMap<String, u64> = self.counters()?.into_iter().map(difference).collect();
+        if let Some(rows) = counted.get_mut(ROWS) {
+            *rows = rows.saturating_sub(before.len() as u64);
+        }
+        Ok(counted)
+    }
+
+    /// An action of sysbench's `oltp_read_write`, by a command that runs sysbench and reaches the server at this address.
+    pub(crate) fn sysbench(
+        &self,
+        mut command: Command,
+        address: &str,
+        mode: &str,
+        statements: usize,
+        action: &str,
+    ) -> Command {
+        command.args(["oltp_read_write", "--db-driver=mysql", "--mysql-user=root", "--mysql-ssl=off"]);
+        command.args(["--mysql-db=sbtest", "--tables=4", "--table-size=2000", "--threads=4", "--time=0"]);
+        command.arg(format!("--mysql-host={address}")).arg(format!("--mysql-port={}", self.port));
+        command.arg(format!("--db-ps-mode={mode}")).arg(format!("--events={}", statements.div_ceil(TRANSACTION)));
+        command.arg(action);
+        command
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(self) -> Result<()> {
         self.process.stop(Signal::Terminate)
     }
 }
 
 /// Captures a run of sysbench; what the server counted meanwhile.
 fn load(server: &Server, capture: &Path, mode: &str, statements: usize) -> Result<BTreeMap<String, u64>> {
-    let sysbench = |action: &str| {
-        let mut command = Command::new("sysbench");
-        command.args(["oltp_read_write", "--db-driver=mysql", "--mysql-host=127.0.0.1", "--mysql-user=root"]);
-        command.args([
-            "--mysql-ssl=off",
-            "--mysql-db=sbtest",
-            "--tables=4",
-            "--table-size=2000",
-            "--threads=4",
-            "--time=0",
-        ]);
-        command.arg(format!("--mysql-port={}", server.port)).arg(format!("--db-ps-mode={mode}"));
-        command.arg(format!("--events={}", statements.div_ceil(TRANSACTION))).arg(action);
-        command
-    };
+    let sysbench = |action| server.sysbench(Command::new("sysbench"), "127.0.0.1", mode, statements, action);
     for _ in 0..3 {
         process::output(&mut sysbench("prepare"))?;
         let tcpdump = Tcpdump::start(capture, &format!("tcp port {}", server.port))?;
-        let before = server.counters()?;
-        process::output(&mut sysbench("run"))?;
-        let after = server.counters()?;
+        let counted = server.counted(|| process::output(&mut sysbench("run")).map(drop))?;
         let dropped = tcpdump.stop()?;
         process::output(&mut sysbench("cleanup"))?;
         if dropped == 0 {
-            let mut counted: BTreeMap<String, u64> = after
-                .into_iter()
-                .map(|(name, value)| {
-                    let earlier = before.get(&name).copied().unwrap_or(0);
-                    (name, value.saturating_sub(earlier))
-                })
-                .collect();
-            if let Some(rows) = counted.get_mut(ROWS) {
-                *rows = rows.saturating_sub(before.len() as u64);
-            }
             return Ok(counted);
         }
         println!("the kernel dropped {dropped} packets; once more");
@@ -187,7 +196,7 @@ fn load(server: &Server, capture: &Path, mode: &str, statements: usize) -> Resul
 }
 
 /// What podtap's events add up to, by the names of the server's counters.
-fn seen(events: &Path) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn seen(events: &Path) -> Result<BTreeMap<String, u64>> {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for line in BufReader::new(File::open(events)?).lines() {
         let line = line?;
@@ -209,7 +218,8 @@ fn seen(events: &Path) -> Result<BTreeMap<String, u64>> {
     Ok(seen)
 }
 
-fn compare(counted: &BTreeMap<String, u64>, seen: &BTreeMap<String, u64>) -> Result<()> {
+/// An error unless podtap has seen what the server has counted.
+pub(crate) fn compare(counted: &BTreeMap<String, u64>, seen: &BTreeMap<String, u64>) -> Result<()> {
     let names = COUNTERS.iter().map(|(counter, _)| *counter).chain([ROWS]);
     let value = |of: &BTreeMap<String, u64>, name: &str| of.get(name).copied().unwrap_or(0);
     let differences: Vec<String> = names

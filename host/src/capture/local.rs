@@ -16,6 +16,9 @@ use podtap_stream::Endpoint;
 /// Sockets are looked up again for a new connection, but no more often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// For so long after a socket has come, where it is connected to is looked up again: it is there before it is connected.
+const SETTLING: Duration = Duration::from_secs(5);
+
 /// Peers of podtap's that are remembered.
 const MAX_PEERS: usize = 1024;
 
@@ -43,27 +46,36 @@ pub struct OwnSockets {
     peers: HashSet<Endpoint>,
     listening: HashSet<u16>,
     looked: Option<Instant>,
+    /// When the sockets were last found to be others than before.
+    changed: Option<Instant>,
+    reads: u64,
 }
 
 impl OwnSockets {
-    /// Looks which sockets there are, unless that was done a moment ago. Tells whether they have changed.
-    pub fn look(&mut self) -> bool {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_INTERVAL) {
-            return false;
+    /// Looks which sockets there are, unless that was done a moment ago.
+    pub fn look(&mut self) {
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_INTERVAL) {
+            self.look_now();
         }
+    }
+
+    /// Looks which sockets there are.
+    pub fn look_now(&mut self) {
         self.looked = Some(Instant::now());
         match inodes() {
-            Ok(inodes) if inodes == self.inodes => false,
-            Ok(inodes) => {
-                self.inodes = inodes;
-                self.read_tables();
-                true
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the sockets of this process are not known");
-                false
-            }
+            Ok(inodes) if inodes == self.inodes => {}
+            Ok(inodes) => (self.inodes, self.changed) = (inodes, self.looked),
+            Err(error) => return tracing::debug!(%error, "the sockets of this process are not known"),
         }
+        if self.changed.is_some_and(|changed| changed.elapsed() < SETTLING) {
+            self.read_tables();
+            self.reads += 1;
+        }
+    }
+
+    /// How often something may have become known: where it is another number, what was not podtap's own may be now.
+    pub fn reads(&self) -> u64 {
+        self.reads
     }
 
     fn read_tables(&mut self) {
@@ -194,7 +206,7 @@ mod tests {
         let client = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         let ends = [endpoint(client.local_addr().unwrap()), server];
         let stranger = Endpoint { address: "192.0.2.1".parse().unwrap(), port: server.port };
-        assert!(own.look());
+        own.look();
         assert!(own.own(ends, &[]));
         // A listener's port is its own on addresses of this host only.
         assert!(own.own([stranger, server], &[server.address]) && !own.own([stranger, stranger], &[server.address]));
@@ -205,6 +217,25 @@ mod tests {
         assert!(own.own(ends, &[server.address]));
         // From elsewhere it never was.
         assert!(!own.own([stranger, server], &[]));
+    }
+
+    #[test]
+    fn a_socket_that_was_there_before_it_was_connected_is_known_later() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = endpoint(listener.local_addr().unwrap());
+        runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            let mut own = OwnSockets::default();
+            own.look_now();
+            let reads = own.reads();
+            let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+            let ends = [endpoint(client.local_addr().unwrap()), server];
+            assert!(!own.own(ends, &[]));
+            // The sockets are the same as before.
+            own.look_now();
+            assert!(own.own(ends, &[]) && own.reads() > reads);
+        });
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub fn run(
         }
     }
     let failed = worker.publisher.failed.take();
+    keeper.let_go_of_own(&mut worker);
     worker.finish();
     worker.drops = live.look_after();
     worker.report(&mut report);
@@ -141,6 +142,8 @@ fn place(hasher: &impl BuildHasher, ends: [Endpoint; 2]) -> u32 {
 /// Looks after what is no packet.
 struct Keeper {
     own: Shared,
+    /// As of the last time that connections were looked through for podtap's own.
+    reads: u64,
     looked: Instant,
     addresses_looked: Instant,
     load: Load,
@@ -151,7 +154,7 @@ impl Keeper {
     fn new(own: Shared, max_cpu_percent: u32) -> Keeper {
         let now = Instant::now();
         let load = Load { max_cpu_percent, cpu: cpu_time(), share: ALL, calm: 0 };
-        Keeper { own, looked: now, addresses_looked: now, load, drops: Drops::default() }
+        Keeper { own, reads: 0, looked: now, addresses_looked: now, load, drops: Drops::default() }
     }
 
     fn is_due(&self) -> bool {
@@ -165,6 +168,17 @@ impl Keeper {
         self.own.with(|known| known.local = local);
     }
 
+    /// Of connections that were let in before it was known that they are podtap's own, nothing is told.
+    fn let_go_of_own(&mut self, worker: &mut Worker<'_, '_>) {
+        self.own.with(|known| {
+            known.sockets.look_now();
+            if std::mem::replace(&mut self.reads, known.sockets.reads()) != known.sockets.reads() {
+                let (sockets, local) = (&known.sockets, &known.local);
+                worker.dispatcher.let_go_of_own(|it| sockets.own([it.client(), it.server()], local));
+            }
+        });
+    }
+
     /// `idle`: nothing was read for a second.
     fn look_after(&mut self, worker: &mut Worker<'_, '_>, live: &mut Live, idle: bool, held_back: Duration) {
         let took = self.looked.elapsed();
@@ -172,12 +186,7 @@ impl Keeper {
         if self.addresses_looked.elapsed() >= ADDRESSES {
             self.look_up_addresses(worker);
         }
-        self.own.with(|known| {
-            if known.sockets.look() {
-                let (sockets, local) = (&known.sockets, &known.local);
-                worker.dispatcher.let_go_of_own(|it| sockets.own([it.client(), it.server()], local));
-            }
-        });
+        self.let_go_of_own(worker);
         worker.reload();
         if idle {
             // What was captured before has been read.
