@@ -255,20 +255,13 @@ fn a_real_terminal_shows_it_and_is_left_as_it_was() {
     tmux.keys(&["clear", "Enter"]);
     tmux.keys(&[&format!("{podtap} top {} ; echo code $?", capture(TOUR).display()), "Enter"]);
     tmux.wait_for("at the end");
-    let top = Command::new("pgrep").args(["-f", &format!("{podtap} top")]).output();
-    match top.ok().filter(|output| output.status.success()) {
-        None => println!("skipped: the signal: no pgrep"),
-        Some(output) => {
-            for process in String::from_utf8(output.stdout).unwrap().split_whitespace() {
-                // The shell that tmux started has the command in its arguments only while it runs it.
-                let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-                if name.trim() == "podtap" {
-                    assert!(Command::new("kill").arg(process).status().unwrap().success());
-                }
-            }
-            tmux.wait_for("code 0");
-        }
-    }
+    // Of this shell: other tests run one, too.
+    let shell = tmux.run(&["display-message", "-p", "-t", "0", "#{pane_pid}"]);
+    let top = Command::new("pgrep").args(["-P", shell.trim(), "-x", "podtap"]).output();
+    let Ok(top) = top else { return println!("skipped: the signal: no pgrep") };
+    let top = String::from_utf8(top.stdout).unwrap();
+    assert!(Command::new("kill").arg(top.trim()).status().unwrap().success(), "{top}");
+    tmux.wait_for("code 0");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) struct Args {
 #[derive(Default)]
 struct Tally {
     passed: u32,
-    failed: u32,
+    failed: Vec<&'static str>,
     skipped: u32,
 }
 
@@ -137,12 +137,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             }
         }
     }
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
-    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if !tally.failed.is_empty() {
+        println!("failed: {}", tally.failed.join(", "));
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed.len(), tally.skipped);
+    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Tally {
-    fn step(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+    fn step(&mut self, name: &'static str, step: impl FnOnce() -> Result<()>) {
         println!("== {name}");
         let start = Instant::now();
         match step() {
@@ -151,7 +154,7 @@ impl Tally {
                 println!("passed: {name} ({} s)", start.elapsed().as_secs());
             }
             Err(error) => {
-                self.failed += 1;
+                self.failed.push(name);
                 println!("failed: {name}: {error:#}");
             }
         }

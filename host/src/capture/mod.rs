@@ -4,6 +4,7 @@ mod file;
 mod filter;
 mod live;
 mod local;
+mod sock_diag;
 mod stoppable;
 
 pub use file::{CaptureError, CaptureFile, Record};

@@ -143,7 +143,7 @@ fn place(hasher: &impl BuildHasher, ends: [Endpoint; 2]) -> u32 {
 struct Keeper {
     own: Shared,
     /// As of the last time that connections were looked through for podtap's own.
-    reads: u64,
+    changes: u64,
     looked: Instant,
     addresses_looked: Instant,
     load: Load,
@@ -154,7 +154,7 @@ impl Keeper {
     fn new(own: Shared, max_cpu_percent: u32) -> Keeper {
         let now = Instant::now();
         let load = Load { max_cpu_percent, cpu: cpu_time(), share: ALL, calm: 0 };
-        Keeper { own, reads: 0, looked: now, addresses_looked: now, load, drops: Drops::default() }
+        Keeper { own, changes: 0, looked: now, addresses_looked: now, load, drops: Drops::default() }
     }
 
     fn is_due(&self) -> bool {
@@ -172,8 +172,8 @@ impl Keeper {
     fn let_go_of_own(&mut self, worker: &mut Worker<'_, '_>) {
         self.own.with(|known| {
             known.sockets.look_now();
-            if std::mem::replace(&mut self.reads, known.sockets.reads()) != known.sockets.reads() {
-                let (sockets, local) = (&known.sockets, &known.local);
+            if std::mem::replace(&mut self.changes, known.sockets.changes()) != known.sockets.changes() {
+                let (sockets, local) = (&mut known.sockets, &known.local);
                 worker.dispatcher.let_go_of_own(|it| sockets.own([it.client(), it.server()], local));
             }
         });

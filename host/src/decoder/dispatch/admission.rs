@@ -44,7 +44,7 @@ impl Dispatcher<'_> {
     }
 
     /// Lets go of connections that have turned out to be podtap's own.
-    pub fn let_go_of_own(&mut self, own: impl Fn(&Tracked) -> bool) {
+    pub fn let_go_of_own(&mut self, mut own: impl FnMut(&Tracked) -> bool) {
         for tracked in self.table.iter_mut().filter(|tracked| !tracked.untold && own(tracked)) {
             tracked.untold = true;
             self.counters.connections_own += 1;
