@@ -55,6 +55,23 @@ pub struct Report {
 }
 
 impl Report {
+    /// What another worker of the same run has counted, too.
+    pub fn add(&mut self, other: &Report) {
+        for (sums, counts) in [(&mut self.totals, &other.totals), (&mut self.losses, &other.losses)] {
+            for &(name, count) in counts {
+                match sums.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => *sum += count,
+                    None => sums.push((name, count)),
+                }
+            }
+        }
+        for problem in &other.problems {
+            if !self.problems.contains(problem) {
+                self.problems.push(problem.clone());
+            }
+        }
+    }
+
     /// A total or a loss by its name; 0 where there is none of it.
     pub fn count(&self, name: &str) -> u64 {
         self.totals.iter().chain(&self.losses).find_map(|&(known, count)| (known == name).then_some(count)).unwrap_or(0)
@@ -140,6 +157,12 @@ pub enum PipelineError {
     /// The filter is wrong.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// Another output than those of a configuration.
+    #[error("an output here takes events of one worker only; capture.workers can be 1 with it")]
+    OneWorker,
+    /// The system gives no thread.
+    #[error("no thread for a worker: {0}; fewer are asked for by capture.workers")]
+    Thread(std::io::Error),
     /// WebAssembly cannot be run here.
     #[error("decoders cannot be run on this machine: {0}")]
     Sandbox(wasmtime::Error),
@@ -270,6 +293,7 @@ pub fn runtime(config: &Config) -> Result<Runtime, PipelineError> {
     let cache = if config.plugins.cache { decoder::Cache::of_this_user() } else { decoder::Cache::none() };
     let limits = decoder::Limits {
         memory_bytes: config.decoder.memory_bytes.as_usize(),
+        workers: config.capture.workers,
         call_timeout: config.decoder.call_timeout.0,
     };
     Runtime::new(limits, cache).map_err(PipelineError::Sandbox)
@@ -294,7 +318,9 @@ fn replay_loaded(
     let config = request.config;
     let mut filter = request.filter.map(Filter::new).transpose()?;
     let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
-    let mut worker = Worker::new(decoders, stop, board, config, outputs, &mut report);
+    board.inspect(|board| board.watch(outputs, 1));
+    let seat = Seat { index: 0, of: 1, board };
+    let mut worker = Worker::new(decoders, stop, seat, config, outputs, &mut report);
     let mut read = 0;
     for path in request.files.iter().take_while(|_| !stop.is_requested()) {
         let result = worker.file(path, filter.as_mut(), &mut |bytes| (request.progress)(read + bytes));
@@ -378,6 +404,15 @@ fn start_plugins(
     started
 }
 
+/// Which of the workers one is, and where it leaves how it goes.
+#[derive(Clone, Copy)]
+struct Seat<'r> {
+    index: usize,
+    /// Workers in all.
+    of: u32,
+    board: Option<&'r Board>,
+}
+
 /// One thread's way from packets to events.
 struct Worker<'r, 'o> {
     engine: Engine,
@@ -398,7 +433,7 @@ impl<'r, 'o> Worker<'r, 'o> {
     fn new(
         decoders: &'r Decoders,
         stop: &'r Stop,
-        board: Option<&'r Board>,
+        seat: Seat<'r>,
         config: &'o Config,
         outputs: &'o mut Outputs,
         report: &mut Report,
@@ -412,12 +447,12 @@ impl<'r, 'o> Worker<'r, 'o> {
             batch_bytes: config.decoder.batch_bytes.0 as usize,
             head_bytes: config.detection.head_bytes.0 as usize,
             connections_per_instance: config.decoder.connections_per_instance,
-            instances: decoder::MAX_INSTANCES as usize,
+            instances: (decoder::MAX_INSTANCES / seat.of) as usize,
             exchanges_per_call: config.decoder.exchanges_per_call as usize,
             failures_allowed: config.decoder.failures_allowed,
         };
         let mut worker = Worker {
-            engine: Engine::new(config.stream.limits()),
+            engine: Engine::new(config.stream.limits_of_each(seat.of)),
             dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits, config.events.connections),
             publisher: Publisher {
                 agent: &config.agent.id,
@@ -435,8 +470,8 @@ impl<'r, 'o> Worker<'r, 'o> {
             packets_filtered: 0,
             drops: Drops::default(),
         };
-        if let Some(board) = board {
-            worker.tell_on(board);
+        if let Some(board) = seat.board {
+            worker.tell_on(board, seat.index);
         }
         worker
     }

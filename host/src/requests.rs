@@ -87,6 +87,21 @@ impl Requests {
         Requests { max_servers, ..Requests::default() }
     }
 
+    /// For as many servers, with nothing counted.
+    pub fn emptied(&self) -> Requests {
+        Requests::new(self.max_servers)
+    }
+
+    /// Those of another, too.
+    pub fn add(&mut self, other: &Requests) {
+        for (protocol, servers) in &other.protocols {
+            for (place, server) in servers {
+                add(self.server(protocol, *place), server);
+            }
+        }
+        add(&mut self.other, &other.other);
+    }
+
     /// Counts an exchange. Allocates only for a server or an outcome of it that was not there before.
     pub fn record(&mut self, exchange: &Exchange<'_>) {
         let server = self.server(&exchange.protocol, (exchange.server.port, exchange.vantage));
@@ -127,7 +142,24 @@ impl Requests {
     }
 }
 
+fn add(server: &mut Server, other: &Server) {
+    for (durations, other) in server.iter_mut().zip(other) {
+        if let Some(other) = other {
+            durations.get_or_insert_default().add(other);
+        }
+    }
+}
+
 impl Durations {
+    fn add(&mut self, other: &Durations) {
+        self.exchanges += other.exchanges;
+        self.count += other.count;
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+        for (count, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *count += more;
+        }
+    }
+
     fn record(&mut self, duration_ns: Option<u64>) {
         self.exchanges += 1;
         if let Some(ns) = duration_ns {
@@ -164,6 +196,22 @@ mod tests {
         assert_eq!((ok.durations.exchanges, ok.durations.count, ok.durations.sum_ns), (6, 6, u64::MAX));
         assert_eq!((none.durations.exchanges, none.durations.count), (1, 0));
         assert!(BUCKETS_NS.is_sorted());
+    }
+
+    #[test]
+    fn those_of_two_together_are_those_of_one() {
+        let [mut first, mut second, mut both] = [Requests::new(3), Requests::new(3), Requests::new(3)];
+        for number in 0..40_u16 {
+            let outcome = if number % 3 == 0 { Outcome::Error } else { Outcome::Ok };
+            let exchange = exchange(number % 5, outcome, (number % 4 > 0).then_some(u64::from(number) * 1_000_000));
+            both.record(&exchange);
+            if number < 20 { &mut first } else { &mut second }.record(&exchange);
+        }
+        let mut sum = first.emptied();
+        sum.add(&first);
+        sum.add(&second);
+        let rows = |requests: &Requests| format!("{:?}", requests.rows());
+        assert_eq!(rows(&sum), rows(&both));
     }
 
     #[test]

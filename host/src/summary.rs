@@ -45,6 +45,11 @@ impl Row {
             self.latencies.record(ns);
         }
     }
+
+    fn add(&mut self, other: &Row) {
+        self.count += other.count;
+        self.latencies.add(&other.latencies);
+    }
 }
 
 impl Summary {
@@ -70,18 +75,47 @@ impl Summary {
         self.exchanges += 1;
         let operation = exchange.operation.as_deref().unwrap_or_default();
         let outcome = exchange.outcome as usize;
-        let known = self.protocols.get_mut(&*exchange.protocol).and_then(|operations| operations.get_mut(operation));
-        if let Some(Some(row)) = known.map(|rows| rows[outcome].as_mut()) {
-            return row.record(exchange.duration);
+        match self.row(&exchange.protocol, operation, outcome) {
+            Some(row) => row.record(exchange.duration),
+            None => self.new_row(&exchange.protocol, operation, outcome).record(exchange.duration),
         }
+    }
+
+    fn row(&mut self, protocol: &str, operation: &str, outcome: usize) -> Option<&mut Row> {
+        self.protocols.get_mut(protocol)?.get_mut(operation)?[outcome].as_deref_mut()
+    }
+
+    /// For a combination that was not there before.
+    fn new_row(&mut self, protocol: &str, operation: &str, outcome: usize) -> &mut Row {
         let rows = if self.rows < MAX_ROWS {
             self.rows += 1;
-            let operations = self.protocols.entry((&*exchange.protocol).into()).or_default();
-            operations.entry(operation.into()).or_default()
+            self.protocols.entry(protocol.into()).or_default().entry(operation.into()).or_default()
         } else {
             &mut self.other
         };
-        rows[outcome].get_or_insert_default().record(exchange.duration);
+        rows[outcome].get_or_insert_default()
+    }
+
+    /// What another has counted, too.
+    pub fn add(&mut self, other: &Summary) {
+        self.exchanges += other.exchanges;
+        self.connections += other.connections;
+        for (protocol, operations) in &other.protocols {
+            for (operation, rows) in operations {
+                for (outcome, row) in rows.iter().enumerate() {
+                    let Some(row) = row else { continue };
+                    match self.row(protocol, operation, outcome) {
+                        Some(known) => known.add(row),
+                        None => self.new_row(protocol, operation, outcome).add(row),
+                    }
+                }
+            }
+        }
+        for (row, other) in self.other.iter_mut().zip(&other.other) {
+            if let Some(other) = other {
+                row.get_or_insert_default().add(other);
+            }
+        }
     }
 
     /// The table, with totals, losses and deliveries given by name. Of losses, only what is not zero is shown.
@@ -224,6 +258,29 @@ mod tests {
         exchange.outcome = outcome;
         exchange.duration = ms.map(|ms| ms * 1_000_000);
         summary.record(Event::Exchange(&exchange));
+    }
+
+    #[test]
+    fn what_two_have_counted_is_what_one_would_have() {
+        let [mut first, mut second, mut both] = [(); 3].map(|()| Summary::default());
+        for number in 0..2 * MAX_ROWS {
+            for operation in [format!("o{number}"), "all".to_owned()] {
+                record(&mut both, &operation, Outcome::Ok, Some(number as u64));
+                // All that come first are in both.
+                let half = if number < MAX_ROWS && number % 2 == 0 { &mut first } else { &mut second };
+                record(half, &operation, Outcome::Ok, Some(number as u64));
+            }
+        }
+        first.add(&second);
+        assert_eq!((first.exchanges(), first.rows), (both.exchanges(), MAX_ROWS));
+        let total = |summary: &Summary, name: &str| {
+            let lines = summary.lines().into_iter().filter(|line| line[1] == name);
+            lines.map(|line| (line[3].clone(), line[4].clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(total(&first, "all"), total(&both, "all"));
+        let counts =
+            |summary: &Summary| summary.lines().iter().map(|line| line[3].parse::<u64>().unwrap()).sum::<u64>();
+        assert_eq!(counts(&first), counts(&both));
     }
 
     #[test]

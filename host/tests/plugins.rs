@@ -11,7 +11,7 @@ use podtap::decoder::{Cache, Catalog, Fate, Limits, LoadError, Runtime, search_p
 use tempfile::TempDir;
 
 fn runtime() -> Runtime {
-    let limits = Limits { memory_bytes: 16 << 20, call_timeout: Duration::from_secs(1) };
+    let limits = Limits { memory_bytes: 16 << 20, workers: 1, call_timeout: Duration::from_secs(1) };
     Runtime::new(limits, Cache::none()).expect("WebAssembly runs here")
 }
 

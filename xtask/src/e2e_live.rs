@@ -5,9 +5,12 @@
 //! ```
 //!
 //! podtap captures there as root, and in the shape of a sidecar: as user 65532 with CAP_NET_RAW alone, from a root file
-//! system that is read-only. Its events are compared with nginx's access log. Then the interface is taken away and comes
-//! again. At last podtap publishes to a broker on an interface that it captures on: of that nothing may be seen.
+//! system that is read-only, with one worker and with two. Its events are compared with nginx's access log, with what MariaDB
+//! counts and with what Redis counts. A decoder comes while traffic flows; there is more traffic than podtap may decode; the
+//! interface is taken away and comes again. At last podtap publishes to a broker on an interface that it captures on: of that
+//! nothing may be seen.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -19,10 +22,13 @@ use serde_json::Value;
 
 use crate::process::{self, Running, Signal};
 use crate::traffic::Nginx;
-use crate::{e2e_mysql, e2e_nginx, kafka, release, workspace};
+use crate::{e2e_live_overload, e2e_mysql, e2e_nginx, kafka, release, workspace};
 
 /// Programs that the check needs.
 pub(crate) const PROGRAMS: [&str; 8] = ["nginx", "wrk", "curl", "ip", "ethtool", "setpriv", "setcap", "unshare"];
+
+/// Programs of a part of it that is skipped without.
+const REDIS: [&str; 3] = ["redis-server", "redis-cli", "redis-benchmark"];
 
 /// How much.
 #[derive(clap::Args)]
@@ -132,15 +138,15 @@ fn link(server: &str, client: &str) -> Result<()> {
 }
 
 /// A podtap that captures.
-struct Podtap {
-    process: Running,
-    events: PathBuf,
+pub(crate) struct Podtap {
+    pub(crate) process: Running,
+    pub(crate) events: PathBuf,
     log: PathBuf,
 }
 
 impl Podtap {
     /// Starts it with these options; returns once it captures.
-    fn start(mut command: Command, folder: &Path, options: &[&str]) -> Result<Podtap> {
+    pub(crate) fn start(mut command: Command, folder: &Path, options: &[&str]) -> Result<Podtap> {
         let (events, log) = (folder.join("events.jsonl"), folder.join("podtap.log"));
         command.args(["run", "--output", "json"]).args(options);
         command.stdin(Stdio::null()).stdout(File::create(&events)?).stderr(File::create(&log)?);
@@ -157,9 +163,10 @@ impl Podtap {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn wait_for(&self, words: &str) -> Result<()> {
+    /// Until it has said it so often.
+    pub(crate) fn wait_for(&self, words: &str, times: usize) -> Result<()> {
         let start = Instant::now();
-        while !self.said().contains(words) {
+        while self.said().matches(words).count() < times {
             ensure!(start.elapsed() < Duration::from_secs(20), "podtap does not say {words:?}: {}", self.said());
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -168,15 +175,35 @@ impl Podtap {
 
     /// Ends it, what it has captured included. Gives its events and what it said.
     fn stop(self) -> Result<(Vec<Value>, String)> {
+        let (events, said) = self.stop_with_drops()?;
+        ensure!(!said.contains("dropped by kernel"), "the kernel dropped packets:\n{said}");
+        Ok((events, said))
+    }
+
+    /// As [`Podtap::stop`], but the kernel may have dropped packets.
+    pub(crate) fn stop_with_drops(self) -> Result<(Vec<Value>, String)> {
         // Longer than packets wait in the kernel's buffer for company.
         std::thread::sleep(Duration::from_millis(500));
         let Podtap { process, events, log } = self;
         process.stop(Signal::Terminate)?;
         let said = fs::read_to_string(log)?;
-        ensure!(!said.contains("dropped by kernel"), "the kernel dropped packets:\n{said}");
         let events = fs::read_to_string(events)?;
         let events: Result<Vec<_>, _> = events.lines().map(serde_json::from_str).collect();
         Ok((events?, said))
+    }
+
+    /// How many of its workers have had work to do.
+    fn busy_workers(&self) -> Result<usize> {
+        let mut busy = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let thread = thread?.path();
+            let name = fs::read_to_string(thread.join("comm"))?;
+            // Time on a CPU, ns (proc(5)).
+            let time = fs::read_to_string(thread.join("schedstat"))?;
+            let ns: u64 = time.split(' ').next().and_then(|ns| ns.parse().ok()).context("no time in schedstat")?;
+            busy += usize::from(matches!(name.trim(), "podtap" | "podtap-worker-1") && ns > 20_000_000);
+        }
+        Ok(busy)
     }
 }
 
@@ -192,13 +219,20 @@ fn inside(args: &Args, client: &str) -> Result<()> {
             ethtool.args(["-K", interface]);
             process::output(ethtool.args(["tso", offloaded, "gso", offloaded, "gro", offloaded]))?;
         }
-        for (shape, command) in [("as root", release::command(podtap.clone())), ("as a sidecar", sidecar.command())] {
+        let shapes = [
+            ("as root", 1, release::command(podtap)),
+            ("as a sidecar", 1, sidecar.command()),
+            ("as a sidecar", 2, sidecar.command()),
+        ];
+        for (shape, workers, mut command) in shapes {
+            command.env("PODTAP_CAPTURE_WORKERS", workers.to_string());
             let started = Podtap::start(command, &folder, &["--interface", INTERFACE])?;
             let port = process::free_port()?;
             let nginx = start_nginx(&folder, port, |as_it_is| as_it_is)?;
             e2e_nginx::put_load(&nginx, || client_wrk(client), &format!("{SERVER_ADDRESS}:{port}"), args.exchanges)?;
             let log = nginx.stop()?;
-            let events = started.events.clone();
+            let (events, busy) = (started.events.clone(), started.busy_workers()?);
+            ensure!(busy == workers, "{busy} of {workers} workers have seen packets");
             let (seen, said) = started.stop()?;
             let count = e2e_nginx::compare_texts(&log, &fs::read_to_string(events)?)
                 .with_context(|| format!("{shape}, offloads {offloaded}:\n{said}"))?;
@@ -207,13 +241,16 @@ fn inside(args: &Args, client: &str) -> Result<()> {
                 "an event whose vantage is not the server's"
             );
             println!(
-                "live, {shape}, offloads {offloaded}: {count} exchanges, the same in nginx's log and in podtap's events"
+                "live, {shape}, workers {workers}, offloads {offloaded}: {count} exchanges, the same in nginx's log and in \
+                 podtap's events"
             );
         }
     }
     mariadb(podtap, &folder, client)?;
+    redis(podtap, &folder, client)?;
     decoder_arrives(podtap, &folder, client)?;
-    interface_goes_and_comes(podtap, &folder, client)
+    e2e_live_overload::run(podtap, &folder, client)?;
+    (1..=2).try_for_each(|workers| interface_goes_and_comes(podtap, &folder, client, workers))
 }
 
 /// nginx on all addresses of its namespace, its configuration changed.
@@ -251,6 +288,56 @@ fn mariadb(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
     e2e_mysql::compare(&counted, &e2e_mysql::seen(&events)?).with_context(|| said)?;
     server.stop()?;
     println!("live, MariaDB: {} exchanges, as the server counted statements and rows", seen.len());
+    Ok(())
+}
+
+/// And for commands: an example decoder, and what Redis counts.
+fn redis(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
+    const COMMANDS: &str = "10000";
+    if let Some(missing) = REDIS.into_iter().find(|program| process::find(program).is_none()) {
+        println!("skipped: live, Redis: no {missing} (`cargo xtask setup --e2e` installs it)");
+        return Ok(());
+    }
+    let plugins = workspace::target().join("release/example-plugins").display().to_string();
+    let (port, data) = (process::free_port()?.to_string(), tempfile::tempdir()?);
+    let mut server = Command::new("redis-server");
+    server.current_dir(data.path()).args([
+        "--port",
+        &port,
+        "--bind",
+        "0.0.0.0",
+        "--protected-mode",
+        "no",
+        "--save",
+        "",
+    ]);
+    let mut server = Running::start(server.stdin(Stdio::null()).stdout(Stdio::null()))?;
+    let ask = |words: &[&str]| process::output(Command::new("redis-cli").args(["-p", &port]).args(words));
+    server.wait_until(Duration::from_secs(20), || ask(&["ping"]).is_ok_and(|said| said.trim() == "PONG"))?;
+    let started = Podtap::start(release::command(podtap), folder, &["--interface", INTERFACE, "--plugins", &plugins])?;
+    ask(&["config", "resetstat"])?;
+    let mut benchmark = of_client(client, "redis-benchmark");
+    benchmark.args(["-h", SERVER_ADDRESS, "-p", &port, "-n", COMMANDS, "-c", "8", "-P", "4", "-q"]);
+    process::output(benchmark.args(["-t", "set,get,incr,lpush,rpop,sadd,hset,mset"]))?;
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for line in ask(&["info", "commandstats"])?.lines() {
+        let Some((name, counts)) = line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls=")) else {
+            continue;
+        };
+        let calls = counts.split(',').next().context("a count")?.parse()?;
+        counted.insert(name.replace('|', " ").to_uppercase(), calls);
+    }
+    // Of the question itself, which did not come by the interface.
+    counted.remove("CONFIG RESETSTAT");
+    let (events, said) = started.stop()?;
+    server.stop(Signal::Terminate)?;
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    for event in &events {
+        let name = event["operation"].as_str().with_context(|| format!("no operation: {event}"))?;
+        *seen.entry(name.to_owned()).or_default() += 1;
+    }
+    ensure!(seen == counted, "podtap saw {seen:?}, Redis counted {counted:?}:\n{said}");
+    println!("live, Redis: {} commands, as the server counted each kind", events.len());
     Ok(())
 }
 
@@ -323,7 +410,7 @@ fn decoder_arrives(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     ensure!(fs::metadata(&started.events)?.len() == 0, "there are events before there is a decoder for them");
     mount("2", &["mysql.wasm", "http.wasm"])?;
-    started.wait_for("further decoder")?;
+    started.wait_for("further decoder", 1)?;
     load.wait()?;
     for number in 0..AFTER {
         let mut curl = of_client(client, "curl");
@@ -344,13 +431,15 @@ fn decoder_arrives(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
 }
 
 /// The interface is removed while podtap captures, and made again.
-fn interface_goes_and_comes(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
-    let started = Podtap::start(release::command(podtap), folder, &["--interface", INTERFACE])?;
+fn interface_goes_and_comes(podtap: &Path, folder: &Path, client: &str, workers: usize) -> Result<()> {
+    let mut command = release::command(podtap);
+    command.env("PODTAP_CAPTURE_WORKERS", workers.to_string());
+    let started = Podtap::start(command, folder, &["--interface", INTERFACE])?;
     let server = process::output(ip().args(["netns", "identify"]))?.trim().to_owned();
     process::output(ip().args(["link", "del", INTERFACE]))?;
-    started.wait_for("capturing has ended")?;
+    started.wait_for("capturing has ended", workers)?;
     link(&server, client)?;
-    started.wait_for("captured on again")?;
+    started.wait_for("captured on again", workers)?;
     let port = process::free_port()?;
     let nginx = start_nginx(folder, port, |as_it_is| as_it_is)?;
     for _ in 0..3 {
@@ -361,7 +450,7 @@ fn interface_goes_and_comes(podtap: &Path, folder: &Path, client: &str) -> Resul
     nginx.stop()?;
     let (events, said) = started.stop()?;
     ensure!(events.len() == 3, "{} events of 3 requests after the interface was back:\n{said}", events.len());
-    println!("live: the interface went and came again, and is captured on again");
+    println!("live, workers {workers}: the interface went and came again, and is captured on again");
     Ok(())
 }
 

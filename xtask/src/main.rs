@@ -12,6 +12,7 @@ mod e2e_consumers;
 mod e2e_deploy;
 mod e2e_kafka;
 mod e2e_live;
+mod e2e_live_overload;
 mod e2e_losses;
 mod e2e_lossy;
 mod e2e_mongodb;

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Also what a local Apache Kafka and a program for it need: a JDK and Maven
     #[arg(long)]
     pub(crate) kafka: bool,
-    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, tcpdump, tshark, kcat, curl, Python, ip,
+    /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, Redis, tcpdump, tshark, kcat, curl, Python, ip,
     /// ethtool, setcap, zstd, tmux, Chromium; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
     /// lld, npm
     #[arg(long)]
@@ -49,6 +49,8 @@ const E2E: &[Need] = &[
     Need { package: "mariadb-server", present: || has("mariadbd") && has("mariadb-install-db") },
     Need { package: "mariadb-client", present: || has("mariadb") },
     Need { package: "sysbench", present: || has("sysbench") },
+    Need { package: "redis-server", present: || has("redis-server") },
+    Need { package: "redis-tools", present: || has("redis-benchmark") },
     Need { package: "tcpdump", present: || has("tcpdump") },
     Need { package: "iproute2", present: || has("ip") },
     Need { package: "ethtool", present: || has("ethtool") },

@@ -37,7 +37,7 @@ pub use server::{AdminError, Server};
 /// How often the worker leaves a snapshot.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the worker says of itself.
+/// What a worker says of itself, or all of them together.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Totals and losses.
@@ -64,13 +64,57 @@ pub struct Snapshot {
     pub interfaces: Vec<(String, bool)>,
 }
 
-/// Where the worker leaves what the server tells. Clones are of the same board.
+impl Snapshot {
+    /// Of all workers, each of which captures on the same interfaces.
+    fn of_all(workers: &[Arc<Snapshot>]) -> Arc<Snapshot> {
+        match workers {
+            [] => Arc::new(Snapshot { decoded_share: 1.0, ..Snapshot::default() }),
+            [one] => Arc::clone(one),
+            [first, others @ ..] => {
+                let mut all = Snapshot::clone(first);
+                others.iter().for_each(|other| all.add(other));
+                all.decoded_share /= workers.len() as f64;
+                Arc::new(all)
+            }
+        }
+    }
+
+    fn add(&mut self, other: &Snapshot) {
+        self.report.add(&other.report);
+        self.connections += other.connections;
+        self.fragments_waiting += other.fragments_waiting;
+        self.reassembly_bytes += other.reassembly_bytes;
+        self.waiting.detection_bytes += other.waiting.detection_bytes;
+        self.waiting.batch_bytes += other.waiting.batch_bytes;
+        for (name, status) in &other.decoders {
+            self.decoders.entry(name.clone()).or_default().add(status);
+        }
+        for (count, more) in self.events.iter_mut().zip(other.events) {
+            *count += more;
+        }
+        if let (Some(requests), Some(others)) = (&mut self.requests, &other.requests) {
+            requests.add(others);
+        }
+        let new = other.failed_outputs.iter().filter(|why| !self.failed_outputs.contains(why)).cloned();
+        let new: Vec<_> = new.collect();
+        self.failed_outputs.extend(new);
+        self.decoded_share += other.decoded_share;
+        for ((_, is_open), (_, other_is_open)) in self.interfaces.iter_mut().zip(&other.interfaces) {
+            *is_open &= other_is_open;
+        }
+    }
+}
+
+/// Where workers leave what the server tells. Clones are of the same board.
 #[derive(Clone)]
 pub struct Board(Arc<Inner>);
 
+/// A snapshot, and when it was left.
+type Left = (Arc<Snapshot>, Instant);
+
 struct Inner {
-    /// The last snapshot, and when it was left.
-    snapshot: Mutex<Option<(Arc<Snapshot>, Instant)>>,
+    /// Of each worker the last snapshot, and when it was left.
+    snapshots: Mutex<Vec<Option<Left>>>,
     outputs: Mutex<Vec<Arc<dyn Watched>>>,
     /// The worker waits for whoever writes what it reads, and so has nothing to say.
     waits: AtomicBool,
@@ -94,7 +138,7 @@ impl Board {
     pub fn of(config: &Config) -> Option<Board> {
         config.admin.address()?;
         Some(Board(Arc::new(Inner {
-            snapshot: Mutex::default(),
+            snapshots: Mutex::default(),
             outputs: Mutex::default(),
             waits: AtomicBool::new(false),
             config: shown(config),
@@ -107,8 +151,9 @@ impl Board {
         })))
     }
 
-    /// From now on the outputs are asked how they are, and count requests.
-    pub(crate) fn watch(&self, outputs: &mut Outputs) {
+    /// From now on so many workers leave snapshots, and the outputs are asked how they are, and count requests.
+    pub(crate) fn watch(&self, outputs: &mut Outputs, workers: usize) {
+        *lock(&self.0.snapshots) = vec![None; workers];
         if self.0.max_servers > 0 {
             outputs.count_requests(self.0.max_servers);
         }
@@ -118,9 +163,11 @@ impl Board {
         *lock(&self.0.outputs) = outputs.watched();
     }
 
-    /// Leaves a snapshot.
-    pub(crate) fn put(&self, snapshot: Snapshot) {
-        *lock(&self.0.snapshot) = Some((Arc::new(snapshot), Instant::now()));
+    /// Leaves a worker's snapshot.
+    pub(crate) fn put(&self, worker: usize, snapshot: Snapshot) {
+        if let Some(place) = lock(&self.0.snapshots).get_mut(worker) {
+            *place = Some((Arc::new(snapshot), Instant::now()));
+        }
     }
 
     /// The worker begins, or has ended, to wait for input.
@@ -135,13 +182,12 @@ impl Board {
 
     /// All that can be told now.
     fn scrape(&self) -> Scrape {
-        let last = lock(&self.0.snapshot).clone();
+        let last = lock(&self.0.snapshots).clone();
         let outputs = lock(&self.0.outputs).iter().map(|output| output.status()).collect();
-        let has_begun = last.is_some();
-        let (snapshot, age) = match last {
-            Some((snapshot, left)) => (snapshot, left.elapsed()),
-            None => (Arc::new(Snapshot { decoded_share: 1.0, ..Snapshot::default() }), Duration::ZERO),
-        };
+        let has_begun = !last.is_empty() && last.iter().all(Option::is_some);
+        let (snapshots, left): (Vec<_>, Vec<_>) = last.into_iter().flatten().unzip();
+        let snapshot = Snapshot::of_all(&snapshots);
+        let age = left.iter().map(Instant::elapsed).max().unwrap_or_default();
         let process = process::Process::now();
         let readers = self.0.broadcast.as_ref().map(|broadcast| [broadcast.count(), broadcast.lost()]);
         let waits = self.0.waits.load(Ordering::Relaxed);
@@ -170,9 +216,9 @@ fn shown(config: &Config) -> String {
 #[derive(Clone, Debug)]
 pub struct Scrape {
     snapshot: Arc<Snapshot>,
-    /// There was a snapshot.
+    /// There was a snapshot of each worker.
     has_begun: bool,
-    /// Of the snapshot.
+    /// Of the oldest snapshot.
     age: Duration,
     /// The worker waits for input.
     waits: bool,
@@ -222,6 +268,32 @@ mod tests {
                 assert_eq!(labels.len(), 1, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn what_workers_say_is_told_as_of_one() {
+        use crate::decoder::DecoderStatus;
+        let snapshot = |count: u64, usable, is_open| {
+            let status = DecoderStatus { instances: count, usable: Some(usable), ..DecoderStatus::default() };
+            let totals = vec![("packets", count), ("exchanges", 1)];
+            Arc::new(Snapshot {
+                report: Report { totals, losses: vec![("gaps", count)], problems: vec!["x".to_owned()] },
+                connections: count,
+                decoders: [("http".to_owned(), status)].into(),
+                events: [count, 1],
+                failed_outputs: vec!["full".to_owned()],
+                decoded_share: 1.0 / count as f64,
+                interfaces: vec![("eth0".to_owned(), true), ("eth1".to_owned(), is_open)],
+                ..Snapshot::default()
+            })
+        };
+        assert_eq!(Snapshot::of_all(&[]).decoded_share, 1.0);
+        let all = Snapshot::of_all(&[snapshot(1, false, true), snapshot(2, true, false)]);
+        assert_eq!((all.report.count("packets"), all.report.count("exchanges"), all.report.count("gaps")), (3, 2, 3));
+        assert_eq!((all.connections, all.events, all.decoded_share), (3, [3, 2], 0.75));
+        assert_eq!((all.report.problems.len(), all.failed_outputs.len()), (1, 1));
+        assert_eq!((all.decoders["http"].instances, all.decoders["http"].usable), (3, Some(true)));
+        assert_eq!(all.interfaces, [("eth0".to_owned(), true), ("eth1".to_owned(), false)]);
     }
 
     #[test]

@@ -2,12 +2,11 @@
 //!
 //! In: a plugin and capture files. Out: the exchanges, and every count of the run that may not be.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::mpsc;
 
 use serde_json::Value;
 
@@ -115,15 +114,15 @@ impl Bench {
     /// # Errors
     /// When the replay does not go through.
     pub fn replay(&self, path: &Path) -> Result<Outcome, BenchError> {
-        let lines = Rc::default();
+        let (sender, lines) = mpsc::channel();
         let mut outputs = Outputs::default();
-        outputs.add(Collector { encoder: Encoder::new(Format::Json), lines: Rc::clone(&lines) });
+        outputs.add(Collector { encoder: Encoder::new(Format::Json), lines: sender, count: 0 });
         let files = [path.to_owned()];
         let request = Replay { files: &files, filter: None, config: &self.config, progress: &mut |_| () };
         let report = replay_with(&self.decoders, request, &mut outputs)?;
         drop(outputs);
         let undecoded_bytes = report.count("payload_bytes_undecoded");
-        Ok(Outcome { lines: lines.take(), faults: faults(&report), undecoded_bytes })
+        Ok(Outcome { lines: lines.try_iter().collect(), faults: faults(&report), undecoded_bytes })
     }
 }
 
@@ -144,19 +143,22 @@ fn faults(report: &Report) -> Vec<String> {
 /// Keeps events as lines of JSON.
 struct Collector {
     encoder: Encoder,
-    lines: Rc<RefCell<Vec<String>>>,
+    lines: mpsc::Sender<String>,
+    count: u64,
 }
 
 impl Output for Collector {
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         if let Event::Exchange(_) = event {
             let line = String::from_utf8_lossy(self.encoder.encode(event)?).into_owned();
-            self.lines.borrow_mut().push(line);
+            self.count += 1;
+            // Whoever reads them waits until all have come.
+            let _ = self.lines.send(line);
         }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<Delivery, PublishError> {
-        Ok(Delivery { delivered: self.lines.borrow().len() as u64, ..Delivery::default() })
+        Ok(Delivery { delivered: self.count, ..Delivery::default() })
     }
 }

@@ -6,17 +6,21 @@
 //!     └──────────── once a second, for those that have gone ────────────┘
 //! ```
 //!
+//! Where there are several workers, each has its own opening of every interface, and the kernel spreads connections over
+//! those (see `fanout`).
+//!
 //! The kernel fills a ring of each interface and drops what does not fit, which is counted. libpcap itself sees to it that
 //! a packet of the loopback interface is read once, though the kernel shows it twice.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pcap::{Active, Capture, Error, Linktype, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Record;
+use super::fanout::Groups;
 use crate::config;
 
 /// Packets read of an interface before it is the next one's turn.
@@ -77,13 +81,15 @@ struct Source {
     name: String,
     capture: Option<Capture<Active>>,
     link_type: u32,
+    /// Packets from before are of no use.
+    since_ns: u64,
     /// Of the capture that is open; libpcap counts in 32 bits, and from its opening.
     seen: [u32; 2],
     /// The opener has been asked for it.
     asked: bool,
 }
 
-/// All interfaces of a run.
+/// All interfaces, as one worker reads them.
 pub struct Live {
     sources: Vec<Source>,
     drops: Drops,
@@ -93,23 +99,30 @@ pub struct Live {
 }
 
 impl Live {
-    /// Opens every interface.
+    /// Opens every interface for every worker.
     ///
     /// # Errors
     /// When one of them cannot be opened: later it may come and go, at the start it is a mistake.
-    pub fn open(config: &config::Capture) -> Result<Live, LiveError> {
+    pub fn open(config: &config::Capture) -> Result<Vec<Live>, LiveError> {
         let opener = Opener::start(config.clone());
-        let mut sources = Vec::new();
-        for name in &config.interfaces {
-            let mut source = Source { name: name.clone(), capture: None, link_type: 0, seen: [0; 2], asked: false };
-            opener.ask(sources.len(), name);
-            match opener.answers.recv() {
-                Ok((_, opened)) => source.take(opened?),
-                Err(mpsc::RecvError) => return Err(other(name, "the thread that opens interfaces has ended")),
+        let mut lives = Vec::new();
+        for _ in 0..config.workers.max(1) {
+            let (opener, mut sources) = (opener.another(), Vec::new());
+            for name in &config.interfaces {
+                let name = name.clone();
+                let mut source = Source { name, capture: None, link_type: 0, since_ns: 0, seen: [0; 2], asked: false };
+                opener.ask(sources.len(), &source.name);
+                match opener.answers.recv() {
+                    Ok((_, opened)) => source.take(opened?),
+                    Err(mpsc::RecvError) => {
+                        return Err(other(&source.name, "the thread that opens interfaces has ended"));
+                    }
+                }
+                sources.push(source);
             }
-            sources.push(source);
+            lives.push(Live { sources, drops: Drops::default(), opener, next: 0 });
         }
-        Ok(Live { sources, drops: Drops::default(), opener, next: 0 })
+        Ok(lives)
     }
 
     /// Reads what there is, up to some hundred packets; their number. 0: there was none.
@@ -173,9 +186,9 @@ impl Live {
 }
 
 impl Source {
-    fn take(&mut self, capture: Capture<Active>) {
+    fn take(&mut self, Open { capture, since_ns }: Open) {
         self.link_type = link_type(capture.get_datalink());
-        self.seen = [0; 2];
+        (self.since_ns, self.seen) = (since_ns, [0; 2]);
         self.capture = Some(capture);
     }
 
@@ -187,9 +200,13 @@ impl Source {
                     // With nanosecond precision the field of microseconds holds nanoseconds.
                     let seconds = u64::try_from(packet.header.ts.tv_sec).unwrap_or(0);
                     let nanoseconds = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
+                    let time_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+                    if time_ns < self.since_ns {
+                        continue;
+                    }
                     let record = Record {
                         link_type: self.link_type,
-                        time_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
+                        time_ns,
                         data: packet.data,
                         original_len: packet.header.len,
                     };
@@ -225,40 +242,60 @@ fn link_type(dlt: Linktype) -> u32 {
     }
 }
 
-type Opened = (usize, Result<Capture<Active>, LiveError>);
+/// An interface that is captured on.
+struct Open {
+    capture: Capture<Active>,
+    /// What was captured before came to each worker. Ns since the epoch.
+    since_ns: u64,
+}
+
+type Opened = (usize, Result<Open, LiveError>);
+
+/// An interface that is to be opened, by its number and name, and for whom.
+type Ask = (usize, String, mpsc::Sender<Opened>);
 
 /// Opens interfaces on a thread that keeps the right to, which all other threads give up.
 struct Opener {
-    asks: mpsc::Sender<(usize, String)>,
+    asks: mpsc::Sender<Ask>,
+    answer: mpsc::Sender<Opened>,
     answers: mpsc::Receiver<Opened>,
 }
 
 impl Opener {
     fn start(config: config::Capture) -> Opener {
-        let (asks, asked) = mpsc::channel::<(usize, String)>();
-        let (answer, answers) = mpsc::channel();
+        let (asks, asked) = mpsc::channel::<Ask>();
         let open_all = move || {
             crate::privileges::keep_only_net_raw();
-            for (index, name) in asked {
-                if answer.send((index, open(&config, &name))).is_err() {
-                    return;
-                }
+            let mut groups = Groups::default();
+            for (index, name, answer) in asked {
+                // Who asked may have gone.
+                let _ = answer.send((index, open(&config, &name, &mut groups)));
             }
         };
         // Where no thread can be started, the answer never comes, which is told.
         if let Err(error) = std::thread::Builder::new().name("open-interfaces".to_owned()).spawn(open_all) {
             tracing::error!(%error, "no thread to open interfaces");
         }
-        Opener { asks, answers }
+        Opener::of(asks)
+    }
+
+    fn of(asks: mpsc::Sender<Ask>) -> Opener {
+        let (answer, answers) = mpsc::channel();
+        Opener { asks, answer, answers }
+    }
+
+    /// The same for another worker.
+    fn another(&self) -> Opener {
+        Opener::of(self.asks.clone())
     }
 
     fn ask(&self, index: usize, name: &str) {
         // A thread that has ended answers nothing, which is told where it matters.
-        let _ = self.asks.send((index, name.to_owned()));
+        let _ = self.asks.send((index, name.to_owned(), self.answer.clone()));
     }
 }
 
-fn open(config: &config::Capture, name: &str) -> Result<Capture<Active>, LiveError> {
+fn open(config: &config::Capture, name: &str, groups: &mut Groups) -> Result<Open, LiveError> {
     let refused = |error: Error| refusal(name, &error);
     let number = |bytes: u64| i32::try_from(bytes).unwrap_or(i32::MAX);
     let timeout = config.batch_timeout.0;
@@ -266,7 +303,7 @@ fn open(config: &config::Capture, name: &str) -> Result<Capture<Active>, LiveErr
         .map_err(refused)?
         .snaplen(number(config.snaplen.into()))
         .promisc(config.promiscuous)
-        .buffer_size(number(config.buffer_bytes.0))
+        .buffer_size(number(config.buffer_bytes_of_each()))
         .timeout(number(timeout.as_millis() as u64).max(1))
         .immediate_mode(timeout.is_zero())
         .precision(Precision::Nano)
@@ -279,7 +316,16 @@ fn open(config: &config::Capture, name: &str) -> Result<Capture<Active>, LiveErr
             reason: words(&error),
         })?;
     }
-    capture.setnonblock().map_err(refused)
+    let mut since_ns = 0;
+    if config.workers > 1 {
+        groups
+            .join(name, &capture)
+            .map_err(|error| other(name, &format!("it cannot be shared by workers: {error}")))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        since_ns = u64::try_from(now.as_nanos()).unwrap_or(0);
+    }
+    let capture = capture.setnonblock().map_err(refused)?;
+    Ok(Open { capture, since_ns })
 }
 
 fn refusal(name: &str, error: &Error) -> LiveError {

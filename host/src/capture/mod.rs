@@ -1,5 +1,6 @@
 //! Where packets come from.
 
+mod fanout;
 mod file;
 mod filter;
 mod live;

@@ -37,7 +37,7 @@ impl RunArguments {
         let Some(config) = self.common.config(self.flags())? else { return Ok(ExitCode::from(2)) };
         let stop = Stop::on_signals(config.delivery.shutdown_grace.0).context("signals cannot be listened to")?;
         // With the rights that it takes; from then on without.
-        let live = Live::open(&config.capture)?;
+        let lives = Live::open(&config.capture)?;
         for (measure, came_of_it) in privileges::give_up(&writable(&config)) {
             match came_of_it {
                 Ok(words) => tracing::info!("{measure}: {words}"),
@@ -54,9 +54,9 @@ impl RunArguments {
         };
         let waits = Waits { traffic, stop: stop.clone(), ..Waits::recorded(&config) };
         let mut outputs = Outputs::open_for(&config, self.common.color, &waits)?;
-        let interfaces: Vec<_> = live.open_interfaces().collect();
-        tracing::info!(interfaces = interfaces.join(","), "capturing");
-        let done = pipeline::run(&decoders, live, &stop, board.as_ref(), &config, &mut outputs);
+        let interfaces: Vec<_> = lives.iter().take(1).flat_map(Live::open_interfaces).collect();
+        tracing::info!(interfaces = interfaces.join(","), workers = lives.len(), "capturing");
+        let done = pipeline::run(&decoders, lives, &stop, board.as_ref(), &config, &mut outputs);
         conclude(done, &mut outputs, &config, self.common.no_summary, || None)
     }
 

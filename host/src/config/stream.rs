@@ -80,6 +80,17 @@ impl Stream {
             fragment_timeout_ns: self.fragment_timeout.as_ns(),
         }
     }
+
+    /// Those of one of so many engines: what is bounded for all connections together is divided.
+    pub fn limits_of_each(&self, engines: u32) -> Limits {
+        let limits = self.limits();
+        Limits {
+            max_connections: (limits.max_connections / engines).max(1),
+            total_buffer_bytes: limits.total_buffer_bytes / u64::from(engines),
+            fragment_buffer_bytes: limits.fragment_buffer_bytes / engines,
+            ..limits
+        }
+    }
 }
 
 #[cfg(test)]
@@ -89,5 +100,19 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_engine() {
         assert_eq!(Stream::default().limits(), Limits::default());
+    }
+
+    #[test]
+    fn engines_together_take_what_one_may() {
+        let (one, each) = (Stream::default().limits(), Stream::default().limits_of_each(4));
+        assert_eq!(
+            (each.max_connections * 4, each.total_buffer_bytes * 4),
+            (one.max_connections, one.total_buffer_bytes)
+        );
+        assert_eq!(
+            (each.fragment_buffer_bytes * 4, each.side_buffer_bytes),
+            (one.fragment_buffer_bytes, one.side_buffer_bytes)
+        );
+        assert_eq!(Stream::default().limits_of_each(1), one);
     }
 }

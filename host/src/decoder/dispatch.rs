@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn payload_of_a_connection_that_was_never_opened_is_counted() {
-        let limits = Limits { memory_bytes: 1 << 20, call_timeout: Duration::from_secs(1) };
+        let limits = Limits { memory_bytes: 1 << 20, workers: 1, call_timeout: Duration::from_secs(1) };
         let runtime = Runtime::new(limits, Cache::none()).unwrap();
         let limits = DispatchLimits {
             batch_entries: 1,

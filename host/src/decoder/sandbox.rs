@@ -36,10 +36,6 @@ pub(crate) const MAX_RETURNED_BYTES: usize = 32 << 20;
 /// Instances that connections are spread over.
 pub const MAX_INSTANCES: u32 = 256;
 
-/// Places of the pool: beyond [`MAX_INSTANCES`] one for each version of a plugin, so that a new one always starts, and one
-/// for who loads them.
-const POOL: u32 = MAX_INSTANCES + MAX_VERSIONS as u32 + 1;
-
 /// Core instances, tables and linear memories of one instance, of which the pool holds as many for each. What the Rust
 /// toolchain and wit-component make has three, two and one; languages with a runtime of their own bring it as modules
 /// beside, JavaScript's QuickJS 13 instances and three memories.
@@ -58,6 +54,8 @@ pub(crate) const MAX_LOG_BYTES: usize = 512;
 pub struct Limits {
     /// Linear memory, bytes.
     pub memory_bytes: usize,
+    /// Threads that have instances, each of its own.
+    pub workers: u32,
     /// Time of one call; longer where others have the CPU meanwhile.
     pub call_timeout: Duration,
 }
@@ -224,12 +222,15 @@ impl Runtime {
     /// # Errors
     /// wasmtime's, where the platform cannot run it.
     pub fn new(limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
+        // Beyond those that connections are spread over, one for each version of a plugin in each worker, so that a new one
+        // always starts, and one for who loads them.
+        let places = MAX_INSTANCES + limits.workers * MAX_VERSIONS as u32 + 1;
         let mut pool = PoolingAllocationConfig::default();
-        pool.total_component_instances(POOL)
-            .total_core_instances(POOL * MAX_CORE_INSTANCES)
+        pool.total_component_instances(places)
+            .total_core_instances(places * MAX_CORE_INSTANCES)
             .max_core_instances_per_component(MAX_CORE_INSTANCES)
-            .total_memories(POOL * MAX_MEMORIES)
-            .total_tables(POOL * MAX_TABLES)
+            .total_memories(places * MAX_MEMORIES)
+            .total_tables(places * MAX_TABLES)
             .max_tables_per_component(MAX_TABLES)
             .table_elements(MAX_TABLE_ELEMENTS)
             .max_memory_size(limits.memory_bytes)

@@ -1,7 +1,8 @@
 //! From network interfaces to published events, until an end is asked for.
 //!
-//! One thread reads, reassembles and decodes. It never waits but for packets: then all that was held back has been handed
-//! on. Once a second it looks after everything else.
+//! Each worker, a thread, reads, reassembles and decodes its share of the connections. It never waits but for packets: then
+//! all that was held back has been handed on. Once a second it looks after everything else. Workers share nothing but the
+//! queues of the outputs.
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -12,12 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 use podtap_stream::{Connection, Endpoint};
 
 use super::telling::LiveStatus;
-use super::{Decoders, PipelineError, Report, Worker};
+use super::{Decoders, PipelineError, Report, Seat, Worker};
 use crate::admin::Board;
 use crate::capture::{Drops, Live, OwnSockets, addresses};
 use crate::config::Config;
 use crate::decoder::{Admission, Refusal};
-use crate::publish::Outputs;
+use crate::publish::{Outputs, PublishError};
 use crate::stop::Stop;
 
 /// How often it is looked after what is no packet.
@@ -29,20 +30,81 @@ const WAIT: Duration = Duration::from_millis(200);
 /// How often the addresses of this host are looked up.
 const ADDRESSES: Duration = Duration::from_secs(10);
 
-/// Captures and publishes until an end is asked for. How it goes is left on the board.
+/// Captures and publishes until an end is asked for, with a worker for each of `lives`, which share connections between
+/// them. How it goes is left on the board.
 ///
 /// # Errors
-/// When events cannot be published.
+/// When events cannot be published, or a thread cannot be started.
 pub fn run(
     decoders: &Decoders,
-    mut live: Live,
+    lives: Vec<Live>,
     stop: &Stop,
     board: Option<&Board>,
     config: &Config,
     outputs: &mut Outputs,
 ) -> Result<Report, PipelineError> {
+    board.inspect(|board| board.watch(outputs, lives.len()));
+    let of = u32::try_from(lives.len()).unwrap_or(u32::MAX);
+    let seat = |index| Seat { index, of, board };
     let mut report = Report { problems: decoders.problems.clone(), ..Report::default() };
-    let mut worker = Worker::new(decoders, stop, board, config, outputs, &mut report);
+    let mut lives = lives.into_iter();
+    let Some(first) = lives.next() else { return Ok(report) };
+    let others: Option<Vec<_>> = lives.map(|live| Some((live, outputs.branch()?))).collect();
+    let others = others.ok_or(PipelineError::OneWorker)?;
+    let mut failed = std::thread::scope(|scope| {
+        let (mut started, mut failed) = (Vec::new(), None);
+        for (index, (live, mut outputs)) in (1..).zip(others) {
+            let work = move || (work(decoders, live, stop, seat(index), config, &mut outputs), outputs);
+            match std::thread::Builder::new().name(format!("podtap-worker-{index}")).spawn_scoped(scope, work) {
+                Ok(thread) => started.push(thread),
+                Err(error) => {
+                    stop.request();
+                    failed = Some(PipelineError::Thread(error));
+                }
+            }
+        }
+        let mut take = |(counted, why): (Report, Option<PublishError>)| {
+            report.add(&counted);
+            // The first says it; another may only know that there is an end.
+            failed = failed.take().or(why.map(PipelineError::Publish));
+        };
+        take(work(decoders, first, stop, seat(0), config, outputs));
+        for thread in started {
+            match thread.join() {
+                Ok((done, branch)) => {
+                    outputs.absorb(branch);
+                    take(done);
+                }
+                Err(_) => {
+                    let problems = vec!["a worker has panicked: what it had counted is lost".to_owned()];
+                    take((Report { problems, ..Report::default() }, None));
+                }
+            }
+        }
+        failed
+    });
+    // Why, the output itself says.
+    failed.take_if(|failed| matches!(failed, PipelineError::Publish(PublishError::Ended)));
+    match failed {
+        Some(error) => Err(error),
+        None => {
+            report.problems.extend(outputs.finish().err().map(|error| error.to_string()));
+            Ok(report)
+        }
+    }
+}
+
+/// Captures until an end is asked for, which it does itself where it cannot go on. Gives why that is.
+fn work(
+    decoders: &Decoders,
+    mut live: Live,
+    stop: &Stop,
+    seat: Seat<'_>,
+    config: &Config,
+    outputs: &mut Outputs,
+) -> (Report, Option<PublishError>) {
+    let mut report = Report::default();
+    let mut worker = Worker::new(decoders, stop, seat, config, outputs, &mut report);
     let own = Shared::default();
     worker.dispatcher.admit_by(Box::new(Gate { own: own.clone(), hasher: BuildHasherDefault::default() }));
     let mut keeper = Keeper::new(own.clone(), config.capture.max_cpu_percent);
@@ -69,18 +131,14 @@ pub fn run(
             idle = true;
         }
     }
+    stop.request();
     let failed = worker.publisher.failed.take();
     keeper.let_go_of_own(&mut worker);
     worker.finish();
     worker.drops = live.look_after();
     worker.report(&mut report);
-    match failed.or_else(|| worker.publisher.failed.take()) {
-        Some(error) => Err(error.into()),
-        None => {
-            report.problems.extend(worker.publisher.outputs.finish().err().map(|error| error.to_string()));
-            Ok(report)
-        }
-    }
+    let failed = failed.or_else(|| worker.publisher.failed.take());
+    (report, failed)
 }
 
 /// What the gate and its keeper know together.

@@ -11,6 +11,8 @@ use crate::capture::CaptureFile;
 #[derive(Clone, Copy)]
 pub(super) struct Telling<'r> {
     board: &'r Board,
+    /// Whose snapshots they are.
+    index: usize,
     told: Instant,
 }
 
@@ -23,10 +25,9 @@ pub(super) struct LiveStatus {
 
 impl<'r> Worker<'r, '_> {
     /// From now on it tells.
-    pub(super) fn tell_on(&mut self, board: &'r Board) {
+    pub(super) fn tell_on(&mut self, board: &'r Board, index: usize) {
         self.dispatcher.time_calls();
-        board.watch(self.publisher.outputs);
-        self.board = Some(Telling { board, told: Instant::now() });
+        self.board = Some(Telling { board, index, told: Instant::now() });
         self.tell(LiveStatus { decoded_share: 1.0, ..LiveStatus::default() });
     }
 
@@ -36,7 +37,7 @@ impl<'r> Worker<'r, '_> {
     }
 
     pub(super) fn tell(&mut self, live: LiveStatus) {
-        let Some(Telling { board, .. }) = self.board else { return };
+        let Some(Telling { board, index, .. }) = self.board else { return };
         // Whoever reads along does not wait longer than that, nor unseen.
         self.publisher.flush();
         let mut report = Report::default();
@@ -45,7 +46,7 @@ impl<'r> Worker<'r, '_> {
         let outputs = &*self.publisher.outputs;
         let (exchanges, events) = (outputs.summary().exchanges(), outputs.summary().events());
         let LiveStatus { decoded_share, interfaces } = live;
-        board.put(Snapshot {
+        let snapshot = Snapshot {
             report,
             connections: stream.connections,
             fragments_waiting: stream.fragments_waiting,
@@ -57,7 +58,8 @@ impl<'r> Worker<'r, '_> {
             failed_outputs: outputs.failures().map(ToString::to_string).collect(),
             decoded_share,
             interfaces,
-        });
+        };
+        board.put(index, snapshot);
         if let Some(telling) = &mut self.board {
             telling.told = Instant::now();
         }

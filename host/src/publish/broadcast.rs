@@ -168,6 +168,11 @@ impl Source {
         Source { broadcast, is_read: false, bytes: Vec::new(), events: 0 }
     }
 
+    /// One more, for another thread.
+    pub(super) fn another(&self) -> Source {
+        Source::new(self.broadcast.clone())
+    }
+
     pub(super) fn publish(&mut self, event: Event<'_>) {
         if !self.is_read {
             return;

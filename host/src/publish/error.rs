@@ -11,6 +11,9 @@ pub enum PublishError {
     /// Whoever read standard output has gone. No fault: there is nothing more to do.
     #[error("standard output was closed")]
     ReaderGone,
+    /// The output takes no more; why, another thread knows.
+    #[error("it has ended")]
+    Ended,
     /// MessagePack would garble the terminal.
     #[error("MessagePack is not for a terminal; give --output-file, or send standard output elsewhere")]
     BinaryTerminal,

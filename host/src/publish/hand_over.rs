@@ -32,6 +32,14 @@ impl HandOver {
         self.longest = self.longest.max(took);
     }
 
+    /// Those of another, too.
+    pub(super) fn add_all(&mut self, other: &HandOver) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.longest = self.longest.max(other.longest);
+    }
+
     /// Chunks that were handed over.
     pub fn chunks(&self) -> u64 {
         self.counts.iter().sum()

@@ -82,7 +82,7 @@ impl Waits {
 }
 
 /// Where events go.
-pub trait Output {
+pub trait Output: Send {
     /// Takes an event. It may still be on its way when this returns.
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError>;
 
@@ -94,6 +94,12 @@ pub trait Output {
     /// Waits until all that was taken has arrived, or is known not to. An error comes once; after it, another call gives
     /// the counts.
     fn finish(&mut self) -> Result<Delivery, PublishError>;
+
+    /// The same output for another thread; none where it cannot be shared. What is taken there is this one's to finish, once
+    /// that one was flushed for the last time.
+    fn branch(&self) -> Option<Box<dyn Output>> {
+        None
+    }
 
     /// For a decoder's name, the attribute that holds the status of its exchanges.
     fn learn_status_attributes(&mut self, _attributes: &HashMap<String, String>) {}
@@ -142,7 +148,7 @@ impl Delivery {
     }
 }
 
-/// All outputs of a run, and its summary.
+/// All outputs of a run, or of one thread of it, and their summary.
 #[derive(Default)]
 pub struct Outputs {
     outputs: Vec<Place>,
@@ -240,6 +246,31 @@ impl Outputs {
         self.failures.iter()
     }
 
+    /// The same outputs for another thread, with a summary of its own; none where one of them cannot be shared.
+    pub fn branch(&self) -> Option<Outputs> {
+        let branch = |place: &Place| Some(Place { output: place.output.branch()?, ..*place });
+        Some(Outputs {
+            outputs: self.outputs.iter().map(branch).collect::<Option<_>>()?,
+            requests: self.requests.as_ref().map(Requests::emptied),
+            live: self.live.as_ref().map(broadcast::Source::another),
+            ..Outputs::default()
+        })
+    }
+
+    /// Takes over what a branch has counted and still holds.
+    pub fn absorb(&mut self, mut branch: Outputs) {
+        // Where it cannot be handed over, its output says why when it is finished.
+        let _ = branch.flush();
+        self.summary.add(&branch.summary);
+        if let (Some(requests), Some(others)) = (&mut self.requests, &branch.requests) {
+            requests.add(others);
+        }
+        // Fewer where a reader has gone.
+        for (place, other) in self.outputs.iter_mut().zip(&branch.outputs) {
+            place.missed += other.missed;
+        }
+    }
+
     /// Takes an event.
     ///
     /// # Errors
@@ -273,7 +304,7 @@ impl Outputs {
         mut work: impl FnMut(&mut dyn Output) -> Result<(), PublishError>,
     ) -> Result<(), PublishError> {
         let mut gone = None;
-        let mut failed = false;
+        let (mut failed, mut ended) = (false, false);
         for (index, place) in self.outputs.iter_mut().enumerate() {
             if place.has_failed {
                 place.missed += events;
@@ -282,6 +313,7 @@ impl Outputs {
             match work(place.output.as_mut()) {
                 Ok(()) => {}
                 Err(PublishError::ReaderGone) => gone = Some(index),
+                Err(PublishError::Ended) => (place.has_failed, ended) = (true, true),
                 Err(error) => {
                     (place.has_failed, failed) = (true, true);
                     self.failures.push(error);
@@ -291,8 +323,12 @@ impl Outputs {
         if let Some(index) = gone {
             self.outputs.remove(index);
         }
-        if (gone.is_some() || failed) && self.outputs.iter().all(|place| place.has_failed) {
-            return Err(if self.failures.is_empty() { PublishError::ReaderGone } else { self.failures.remove(0) });
+        if (gone.is_some() || failed || ended) && self.outputs.iter().all(|place| place.has_failed) {
+            return Err(match self.failures.is_empty() {
+                false => self.failures.remove(0),
+                true if ended => PublishError::Ended,
+                true => PublishError::ReaderGone,
+            });
         }
         if failed && let Some(error) = self.failures.last() {
             tracing::error!("{error}; the other outputs go on");
@@ -411,6 +447,46 @@ mod tests {
         assert_eq!(delivery.failed_total(), events);
         assert!(delivery.failed["output_failed"] >= 10 && delivery.failed["not_written"] > 0, "{delivery:?}");
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count() as u64, events);
+    }
+
+    #[test]
+    fn another_thread_publishes_to_the_same_outputs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(Sink::file(path.clone(), &waits()).unwrap(), Format::Json));
+        outputs.count_requests(8);
+        let mut branch = outputs.branch().unwrap();
+        let thread = std::thread::spawn(move || {
+            publish_much(&mut branch, 1234).unwrap();
+            branch
+        });
+        publish_much(&mut outputs, 4321).unwrap();
+        outputs.absorb(thread.join().unwrap());
+        outputs.finish().unwrap();
+        assert_eq!((outputs.summary().events(), outputs.delivery().unwrap().delivered), (5555, 5555));
+        assert_eq!(outputs.requests().unwrap().rows()[0].durations.exchanges, 5555);
+        let text = std::fs::read_to_string(path).unwrap();
+        // None is cut by another.
+        assert_eq!(text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count(), 5555);
+    }
+
+    #[test]
+    fn what_another_thread_cannot_publish_is_counted_and_the_reason_is_told_once() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(Sink::new(full, "full".to_owned(), false, &waits()).unwrap(), Format::Json));
+        let mut branch = outputs.branch().unwrap();
+        let thread = std::thread::spawn(move || {
+            assert!(matches!(publish_much(&mut branch, 1_000_000), Err(PublishError::Ended)));
+            branch
+        });
+        let branch = thread.join().unwrap();
+        outputs.absorb(branch);
+        let error = outputs.finish().unwrap_err().to_string();
+        assert!(error.starts_with("full: events cannot be written: No space left"), "{error}");
+        let delivery = outputs.delivery().unwrap();
+        assert_eq!((delivery.delivered, delivery.failed_total()), (0, outputs.summary().events()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The queue between the thread that decodes and the thread of one output: chunks of encoded events, bounded in bytes.
+//! The queue between the threads that decode and the thread of one output: chunks of encoded events, bounded in bytes.
 //!
 //! ```text
 //!  decoding thread                                       thread of the output
@@ -7,7 +7,8 @@
 //!     └───────────────────────────── emptied chunks, used again <─────────────────────┘
 //! ```
 //!
-//! There is one lock for a chunk, none for an event, and no allocation for either once chunks go round. Where traffic is
+//! Each thread that decodes has a filler of its own. There is one lock for a chunk, none for an event, and no allocation for
+//! either once chunks go round. Where traffic is
 //! live, filling never waits: the oldest chunks make room, and their events are counted. Where it is recorded, filling
 //! waits for room until the other side gives up.
 //!
@@ -86,7 +87,11 @@ struct State {
     /// Memory of chunks that wait, and of those taken that are not done.
     bytes: usize,
     spare: Vec<Chunk>,
+    /// Events filled in.
+    accepted: u64,
     dropped: u64,
+    /// Of fillers that have gone.
+    hand_over: HandOver,
     /// No more will be filled in.
     ended: bool,
     /// Nobody takes any more.
@@ -108,6 +113,7 @@ impl Queue {
     /// Gives an empty chunk for a full one.
     fn push(&self, mut chunk: Chunk) -> Result<Chunk, GivenUp> {
         let mut state = self.lock();
+        state.accepted += chunk.events;
         if !state.gone && state.chunks.back_mut().is_some_and(|last| last.absorb(&mut chunk)) {
             return Ok(chunk);
         }
@@ -180,6 +186,11 @@ impl Queue {
         self.room.notify_one();
     }
 
+    /// Events that were handed over, or were to be.
+    pub(super) fn accepted(&self) -> u64 {
+        self.lock().accepted
+    }
+
     /// Events that made room for newer ones.
     pub(super) fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -222,7 +233,7 @@ impl Drop for Taker {
     }
 }
 
-/// The side that decodes.
+/// The side of a thread that decodes.
 #[derive(Debug)]
 pub(super) struct Filler {
     queue: Arc<Queue>,
@@ -233,6 +244,11 @@ pub(super) struct Filler {
 impl Filler {
     pub(super) fn new(queue: Arc<Queue>) -> Filler {
         Filler { queue, chunk: Chunk::new(), hand_over: HandOver::default() }
+    }
+
+    /// One more, for another thread.
+    pub(super) fn another(&self) -> Filler {
+        Filler::new(Arc::clone(&self.queue))
     }
 
     /// Where the next event is appended.
@@ -259,9 +275,16 @@ impl Filler {
         Ok(())
     }
 
-    /// How long that took so far.
-    pub(super) fn hand_over(&self) -> &HandOver {
-        &self.hand_over
+    /// As [`Queue::accepted`].
+    pub(super) fn accepted(&self) -> u64 {
+        self.queue.accepted()
+    }
+
+    /// How long that took so far, here and where other fillers have gone.
+    pub(super) fn hand_over(&self) -> HandOver {
+        let mut all = self.queue.lock().hand_over.clone();
+        all.add_all(&self.hand_over);
+        all
     }
 
     /// Nothing more comes.
@@ -282,6 +305,12 @@ impl Filler {
             state = self.queue.room.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        self.queue.lock().hand_over.add_all(&self.hand_over);
     }
 }
 
@@ -312,6 +341,21 @@ mod tests {
             queue.done(chunk);
         }
         letters
+    }
+
+    #[test]
+    fn two_threads_fill_and_what_each_did_is_counted_together() {
+        let (queue, mut filler) = queue(1 << 20, Traffic::Live);
+        let mut other = filler.another();
+        let thread = std::thread::spawn(move || (0..1000).for_each(|_| fill(&mut other, "b").unwrap()));
+        (0..1000).for_each(|_| fill(&mut filler, "a").unwrap());
+        thread.join().unwrap();
+        assert_eq!((queue.accepted(), queue.waiting(), filler.hand_over().chunks()), (2000, 2000, 2000));
+        let mut bytes = Vec::new();
+        while let Some(chunk) = queue.take() {
+            bytes.extend_from_slice(&chunk.bytes);
+        }
+        assert_eq!([b'a', b'b'].map(|letter| bytes.iter().filter(|byte| **byte == letter).count()), [1000, 1000]);
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub(crate) struct Sink {
     name: String,
     is_stdout: bool,
     pub(super) is_terminal: bool,
-    accepted: u64,
+    /// Of another one, which knows what becomes of the thread.
+    is_branch: bool,
     written: Arc<AtomicU64>,
     reader_gone: bool,
 }
@@ -55,8 +56,22 @@ impl Sink {
             .spawn(move || write(&target, &count, &taker.0))
             .map_err(|source| PublishError::Write { name: name.clone(), source })?;
         let filler = Filler::new(Arc::clone(&queue));
-        let (thread, accepted, reader_gone) = (Some(thread), 0, false);
-        Ok(Sink { filler, queue, thread, file, name, is_stdout, is_terminal, accepted, written, reader_gone })
+        let (thread, is_branch, reader_gone) = (Some(thread), false, false);
+        Ok(Sink { filler, queue, thread, file, name, is_stdout, is_terminal, is_branch, written, reader_gone })
+    }
+
+    /// The same for another thread.
+    pub(super) fn branch(&self) -> Sink {
+        Sink {
+            filler: self.filler.another(),
+            queue: Arc::clone(&self.queue),
+            thread: None,
+            file: Arc::clone(&self.file),
+            name: self.name.clone(),
+            is_branch: true,
+            written: Arc::clone(&self.written),
+            ..*self
+        }
     }
 
     /// What is written to, to ask about its width and colours.
@@ -76,7 +91,6 @@ impl Sink {
 
     /// An event was appended as a whole. A person sees it at once.
     pub(super) fn end_event(&mut self) -> Result<(), PublishError> {
-        self.accepted += 1;
         let handed_over = match self.is_terminal {
             true => self.filler.end_event().and_then(|()| self.filler.push()),
             false => self.filler.end_event(),
@@ -89,6 +103,9 @@ impl Sink {
     }
 
     fn given_up(&mut self) -> PublishError {
+        if self.is_branch {
+            return PublishError::Ended;
+        }
         // Nobody is to ask again after an error, which comes once.
         let again = PublishError::Write { name: self.name.clone(), source: io::ErrorKind::BrokenPipe.into() };
         self.failure().unwrap_or(again)
@@ -120,12 +137,12 @@ impl Sink {
             Some(error) => return Err(error),
         }
         let mut delivery = Delivery { delivered: self.written.load(Ordering::Acquire), ..Delivery::default() };
-        let dropped = self.queue.dropped();
+        let (accepted, dropped) = (self.queue.accepted(), self.queue.dropped());
         delivery.fail(QUEUE_FULL, dropped);
         if self.reader_gone {
-            delivery.delivered = self.accepted - dropped;
+            delivery.delivered = accepted - dropped;
         } else {
-            delivery.fail(NOT_WRITTEN, self.accepted.saturating_sub(delivery.delivered + dropped));
+            delivery.fail(NOT_WRITTEN, accepted.saturating_sub(delivery.delivered + dropped));
         }
         Ok(delivery)
     }

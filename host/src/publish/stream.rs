@@ -39,6 +39,10 @@ impl Output for EventStream {
         self.sink.finish()
     }
 
+    fn branch(&self) -> Option<Box<dyn Output>> {
+        Some(Box::new(EventStream { sink: self.sink.branch(), format: self.format }))
+    }
+
     fn watched(&self) -> Option<Arc<dyn Watched>> {
         Some(self.sink.watched())
     }

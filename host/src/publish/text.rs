@@ -98,6 +98,16 @@ impl Output for TextLines {
         self.sink.finish()
     }
 
+    fn branch(&self) -> Option<Box<dyn Output>> {
+        Some(Box::new(TextLines {
+            sink: self.sink.branch(),
+            coloured: self.coloured,
+            status_attributes: self.status_attributes.clone(),
+            widths: Widths::default(),
+            line: String::with_capacity(512),
+        }))
+    }
+
     fn watched(&self) -> Option<Arc<dyn Watched>> {
         Some(self.sink.watched())
     }

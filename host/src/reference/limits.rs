@@ -84,6 +84,11 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                     "the file is damaged: what was read of it before is used, and the error says where",
                     &[],
                 ),
+                key(
+                    "capture.workers",
+                    "no further thread reads; what these cannot take, the kernel drops",
+                    &["packets_dropped_by_kernel"],
+                ),
                 key("capture.snaplen", "the rest of the packet is a gap in its connection", &[]),
                 key("capture.buffer_bytes", "the kernel drops the packet", &["packets_dropped_by_kernel"]),
                 key("capture.batch_timeout", "what the kernel has is handed over", &[]),

@@ -41,7 +41,7 @@ fn main() -> Result<()> {
 
 fn compare<D: Decoder>(plugin: &Path, capture: &Path, rounds: usize) -> Result<()> {
     let batches = batches(capture).with_context(|| capture.display().to_string())?;
-    let limits = Limits { memory_bytes: 64 << 20, call_timeout: Duration::from_secs(1) };
+    let limits = Limits { memory_bytes: 64 << 20, workers: 1, call_timeout: Duration::from_secs(1) };
     let runtime = Runtime::new(limits, Cache::of_this_user()).map_err(|error| anyhow::anyhow!("{error}"))?;
     let plugin = runtime.load(&ComponentFile::read(plugin, ByteSize(16 << 20))?)?;
     let (mut native, mut sandboxed, mut exchanges) = (Vec::new(), Vec::new(), 0);

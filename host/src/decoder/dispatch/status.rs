@@ -18,6 +18,16 @@ pub struct DecoderStatus {
     pub usable: Option<bool>,
 }
 
+impl DecoderStatus {
+    /// Of another worker. It is usable where it is in any.
+    pub fn add(&mut self, other: &DecoderStatus) {
+        self.counters.add(&other.counters);
+        self.instances += other.instances;
+        self.memory_bytes += other.memory_bytes;
+        self.usable = self.usable.max(other.usable);
+    }
+}
+
 /// Payload that the engine has delivered and that nobody has taken yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {

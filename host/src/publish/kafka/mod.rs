@@ -47,7 +47,8 @@ pub struct Kafka {
     key: RecordKey,
     /// Of key and value, as librdkafka takes them.
     max_record_bytes: usize,
-    accepted: u64,
+    /// Of another one, which knows what becomes of the thread.
+    is_branch: bool,
     /// What the thread did, once it has ended.
     sent: Sent,
 }
@@ -96,7 +97,7 @@ impl Kafka {
         let thread = Some(thread.map_err(|error| PublishError::KafkaFatal(error.to_string()))?);
         let (format, key, max_record_bytes) = (config.format, config.key, client::max_record_bytes(config));
         let (filler, sent) = (Filler::new(queue), Sent::default());
-        Ok(Kafka { filler, thread, progress, format, key, max_record_bytes, accepted: 0, sent })
+        Ok(Kafka { filler, thread, progress, format, key, max_record_bytes, is_branch: false, sent })
     }
 
     /// Appends the record again from `start` on, without as many of the largest attributes as it takes to fit. What does
@@ -119,11 +120,14 @@ impl Kafka {
     }
 
     /// How long the thread that publishes took to hand events over.
-    pub fn hand_over(&self) -> &HandOver {
+    pub fn hand_over(&self) -> HandOver {
         self.filler.hand_over()
     }
 
     fn given_up(&mut self) -> PublishError {
+        if self.is_branch {
+            return PublishError::Ended;
+        }
         let unknown = || PublishError::KafkaFatal("it was told to end".to_owned());
         self.join().unwrap_or_else(unknown)
     }
@@ -156,12 +160,22 @@ impl Output for Kafka {
         if size > self.max_record_bytes {
             self.append_smaller(event, start, size)?;
         }
-        self.accepted += 1;
         self.filler.end_event().map_err(|GivenUp| self.given_up())
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {
         self.filler.push().map_err(|GivenUp| self.given_up())
+    }
+
+    fn branch(&self) -> Option<Box<dyn Output>> {
+        Some(Box::new(Kafka {
+            filler: self.filler.another(),
+            thread: None,
+            progress: self.progress.clone(),
+            is_branch: true,
+            sent: Sent::default(),
+            ..*self
+        }))
     }
 
     fn watched(&self) -> Option<Arc<dyn Watched>> {
@@ -178,7 +192,7 @@ impl Output for Kafka {
         let mut delivery = Delivery { delivered: *delivered, failed: failed.clone(), spool: *spool };
         let (recovered, left) = spool.map_or((0, 0), |spool| (spool.recovered, spool.left));
         let known = delivery.delivered + delivery.failed_total() + left;
-        delivery.fail(NOT_ACKNOWLEDGED, (self.accepted + recovered).saturating_sub(known));
+        delivery.fail(NOT_ACKNOWLEDGED, (self.filler.accepted() + recovered).saturating_sub(known));
         Ok(delivery)
     }
 }
