@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench_workloads::{self, Workload};
-use crate::{bench_kafka, bench_live, process, release, workspace};
+use crate::{bench_instructions, bench_kafka, bench_live, process, release, workspace};
 
 /// How large, how often, and whether to keep the result.
 #[derive(clap::Args)]
@@ -39,6 +39,8 @@ enum Other {
     Kafka(bench_kafka::Args),
     /// Watching a server live under full load: CPU time for each request, and the requests that are lost by it
     Live(bench_live::Args),
+    /// Instructions for an exchange, whatever else the machine does; whether they have become more
+    Instructions(bench_instructions::Args),
 }
 
 /// What is measured.
@@ -65,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.other {
         Some(Other::Kafka(args)) => return bench_kafka::run(args),
         Some(Other::Live(args)) => return bench_live::run(args),
+        Some(Other::Instructions(args)) => return bench_instructions::run(args),
         None => {}
     }
     let examples = ["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"];

@@ -129,6 +129,7 @@ fn watchers() -> Vec<Watcher> {
     let mut watchers = vec![
         Watcher { name: "nothing", command: None, ready: "", end: Signal::Terminate, runs: Vec::new() },
         watcher("podtap, MessagePack", |podtap| of_podtap(podtap, "msgpack"), "\"capturing\"", Signal::Terminate),
+        watcher("podtap, two workers", of_two_workers, "\"capturing\"", Signal::Terminate),
         watcher("podtap, JSON", |podtap| of_podtap(podtap, "json"), "\"capturing\"", Signal::Terminate),
     ];
     if process::find("tcpdump").is_some() {
@@ -154,6 +155,12 @@ fn watchers() -> Vec<Watcher> {
 fn of_podtap(podtap: &Path, format: &str) -> Command {
     let mut command = release::command(podtap);
     command.args(["run", "--interface", INTERFACE, "--output", format, "--output-file", "/dev/null"]);
+    command
+}
+
+fn of_two_workers(podtap: &Path) -> Command {
+    let mut command = of_podtap(podtap, "msgpack");
+    command.env("PODTAP_CAPTURE_WORKERS", "2");
     command
 }
 

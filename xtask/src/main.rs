@@ -1,6 +1,7 @@
 //! Everything that is done to podtap: set-up, demo, tests, plugins, Kafka. `cargo xtask help` lists it.
 
 mod bench;
+mod bench_instructions;
 mod bench_kafka;
 mod bench_live;
 mod bench_workloads;

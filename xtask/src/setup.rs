@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) kafka: bool,
     /// Also the programs of the end-to-end checks: nginx, wrk, MariaDB, sysbench, Redis, tcpdump, tshark, kcat, curl, Python, ip,
-    /// ethtool, setcap, zstd, tmux, Chromium; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
+    /// ethtool, setcap, zstd, tmux, Valgrind, Chromium; what drivers of databases need: a JDK, Maven, Go, Node; and what builds the example decoders: clang,
     /// lld, npm
     #[arg(long)]
     pub(crate) e2e: bool,
@@ -69,6 +69,7 @@ const E2E: &[Need] = &[
     Need { package: "maven", present: || has("mvn") },
     Need { package: "golang-go", present: || has("go") },
     Need { package: "npm", present: || has("npm") },
+    Need { package: "valgrind", present: || has("valgrind") },
     Need { package: "tmux", present: || has("tmux") },
     // Its kin have none of that name: the check of the page is skipped there.
     Need { package: "chromium-headless-shell", present: || captures::chromium_program().is_some() || !is_debian() },

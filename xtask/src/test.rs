@@ -8,8 +8,9 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages,
-    e2e_page, e2e_security, e2e_soak, examples, fuzz, kafka, mongodb, plugins, process, release, setup, workspace,
+    bench_instructions, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx,
+    e2e_outages, e2e_page, e2e_security, e2e_soak, examples, fuzz, kafka, mongodb, plugins, process, release, setup,
+    workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tally.step("cargo test", || cargo(&["test", "--workspace", "--no-fail-fast"]));
     if args.quick {
         tally.skip("stock decoders", "--quick");
+        tally.skip("instructions", "--quick");
         tally.skip("fuzz", "--quick");
         tally.skip("e2e nginx", "--quick");
         tally.skip("e2e losses", "--quick");
@@ -65,6 +67,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
         tally.step("stock decoders", stock_decoders);
+        match missing(&bench_instructions::PROGRAMS).or_else(bench_instructions::unavailable) {
+            Some(why) => tally.skip("instructions", &why),
+            None => tally.step("instructions", || bench_instructions::run(&bench_instructions::Args::default())),
+        }
         tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
         let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
         match missing(&e2e_nginx::PROGRAMS).or_else(&unprivileged) {

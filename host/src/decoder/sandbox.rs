@@ -217,7 +217,8 @@ impl Drop for Runtime {
 }
 
 impl Runtime {
-    /// Starts the ticks.
+    /// Starts the ticks. Instances come of a pool, whose address space is set aside now: terabytes, of which only what is
+    /// used takes memory.
     ///
     /// # Errors
     /// wasmtime's, where the platform cannot run it.
@@ -236,12 +237,25 @@ impl Runtime {
             .max_memory_size(limits.memory_bytes)
             .max_memories_per_component(MAX_MEMORIES)
             .max_unused_warm_slots(4);
+        Runtime::with(InstanceAllocationStrategy::Pooling(pool), limits, cache)
+    }
+
+    /// As [`Runtime::new`], but the address space of an instance is set aside when it is made, which takes longer: for
+    /// programs that have little of it, such as those that Valgrind runs.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn without_pool(limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
+        Runtime::with(InstanceAllocationStrategy::OnDemand, limits, cache)
+    }
+
+    fn with(allocation: InstanceAllocationStrategy, limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
         let mut config = Config::new();
         config
             .wasm_component_model(true)
             .concurrency_support(false)
             .epoch_interruption(true)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+            .allocation_strategy(allocation);
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         Guest::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)?;

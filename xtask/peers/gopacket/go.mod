@@ -1,0 +1,7 @@
+module podtap/peers/gopacket
+
+go 1.26.8
+
+require github.com/gopacket/gopacket v1.7.7
+
+require golang.org/x/sys v0.45.0 // indirect
