@@ -93,6 +93,19 @@ fn inside(args: &Args, client: &str) -> Result<()> {
     })?;
     let url = format!("http://{SERVER_ADDRESS}:{port}/items/1");
     let mut watchers = watchers();
+    match go_program() {
+        Ok(()) => watchers.insert(
+            4,
+            Watcher {
+                name: "a Go program, for HTTP alone",
+                command: Some(|_| of_go(&go_target())),
+                ready: "capturing",
+                end: Signal::Terminate,
+                runs: Vec::new(),
+            },
+        ),
+        Err(error) => println!("not measured: the Go program: {error:#}"),
+    }
     for _ in 0..args.rounds.max(1) {
         for watcher in &mut watchers {
             let run = watcher.run(podtap, &folder, client, &url, args.seconds)?;
@@ -150,6 +163,23 @@ fn watchers() -> Vec<Watcher> {
         watchers.push(watcher("tshark", command, "Capturing on", Signal::Interrupt));
     }
     watchers
+}
+
+fn go_target() -> PathBuf {
+    workspace::target().join("bench/gopacket-http")
+}
+
+/// Builds the peer that is written in Go.
+fn go_program() -> Result<()> {
+    let mut go = Command::new(process::find("go").context("no go")?);
+    go.current_dir(workspace::root().join("xtask/peers/gopacket")).args(["build", "-o"]).arg(go_target()).arg(".");
+    process::output(&mut go).map(drop)
+}
+
+fn of_go(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["-i", INTERFACE, "-o", "/dev/null"]);
+    command
 }
 
 fn of_podtap(podtap: &Path, format: &str) -> Command {
