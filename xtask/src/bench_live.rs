@@ -93,19 +93,6 @@ fn inside(args: &Args, client: &str) -> Result<()> {
     })?;
     let url = format!("http://{SERVER_ADDRESS}:{port}/items/1");
     let mut watchers = watchers();
-    match go_program() {
-        Ok(()) => watchers.insert(
-            4,
-            Watcher {
-                name: "a Go program, for HTTP alone",
-                command: Some(|_| of_go(&go_target())),
-                ready: "capturing",
-                end: Signal::Terminate,
-                runs: Vec::new(),
-            },
-        ),
-        Err(error) => println!("not measured: the Go program: {error:#}"),
-    }
     for _ in 0..args.rounds.max(1) {
         for watcher in &mut watchers {
             let run = watcher.run(podtap, &folder, client, &url, args.seconds)?;
@@ -145,6 +132,10 @@ fn watchers() -> Vec<Watcher> {
         watcher("podtap, two workers", of_two_workers, "\"capturing\"", Signal::Terminate),
         watcher("podtap, JSON", |podtap| of_podtap(podtap, "json"), "\"capturing\"", Signal::Terminate),
     ];
+    match go_program() {
+        Ok(()) => watchers.push(watcher("a Go program, for HTTP alone", of_go, "capturing", Signal::Terminate)),
+        Err(error) => println!("not measured: the Go program: {error:#}"),
+    }
     if process::find("tcpdump").is_some() {
         let command = |_: &Path| {
             let mut tcpdump = Command::new("tcpdump");
@@ -176,8 +167,8 @@ fn go_program() -> Result<()> {
     process::output(&mut go).map(drop)
 }
 
-fn of_go(program: &Path) -> Command {
-    let mut command = Command::new(program);
+fn of_go(_: &Path) -> Command {
+    let mut command = Command::new(go_target());
     command.args(["-i", INTERFACE, "-o", "/dev/null"]);
     command
 }

@@ -85,8 +85,8 @@ struct Source {
     since_ns: u64,
     /// Of the capture that is open; libpcap counts in 32 bits, and from its opening.
     seen: [u32; 2],
-    /// The opener has been asked for it.
-    asked: bool,
+    /// The opener has been asked for it, and answers here.
+    asked: Option<mpsc::Receiver<Opened>>,
 }
 
 /// All interfaces, as one worker reads them.
@@ -107,20 +107,16 @@ impl Live {
         let opener = Opener::start(config.clone());
         let mut lives = Vec::new();
         for _ in 0..config.workers.max(1) {
-            let (opener, mut sources) = (opener.another(), Vec::new());
+            let mut sources = Vec::new();
             for name in &config.interfaces {
+                let opened = opener.ask(name).recv();
+                let ended = |mpsc::RecvError| other(name, "the thread that opens interfaces has ended");
                 let name = name.clone();
-                let mut source = Source { name, capture: None, link_type: 0, since_ns: 0, seen: [0; 2], asked: false };
-                opener.ask(sources.len(), &source.name);
-                match opener.answers.recv() {
-                    Ok((_, opened)) => source.take(opened?),
-                    Err(mpsc::RecvError) => {
-                        return Err(other(&source.name, "the thread that opens interfaces has ended"));
-                    }
-                }
+                let mut source = Source { name, capture: None, link_type: 0, since_ns: 0, seen: [0; 2], asked: None };
+                source.take(opened.map_err(ended)??);
                 sources.push(source);
             }
-            lives.push(Live { sources, drops: Drops::default(), opener, next: 0 });
+            lives.push(Live { sources, drops: Drops::default(), opener: opener.clone(), next: 0 });
         }
         Ok(lives)
     }
@@ -153,23 +149,16 @@ impl Live {
     pub fn look_after(&mut self) -> Drops {
         for source in &mut self.sources {
             source.count_drops(&mut self.drops);
-        }
-        while let Ok((index, opened)) = self.opener.answers.try_recv() {
-            let Some(source) = self.sources.get_mut(index) else { continue };
-            source.asked = false;
-            match opened {
-                Ok(opened) => {
+            match source.asked.as_ref().map(mpsc::Receiver::try_recv) {
+                Some(Err(mpsc::TryRecvError::Empty)) => continue,
+                Some(Ok(Ok(opened))) => {
                     source.take(opened);
                     tracing::info!(interface = source.name, "captured on again");
                 }
-                Err(error) => tracing::debug!(%error, "not there yet"),
+                Some(Ok(Err(error))) => tracing::debug!(%error, "not there yet"),
+                Some(Err(mpsc::TryRecvError::Disconnected)) | None => {}
             }
-        }
-        for (index, source) in self.sources.iter_mut().enumerate() {
-            if source.capture.is_none() && !source.asked {
-                source.asked = true;
-                self.opener.ask(index, &source.name);
-            }
+            source.asked = source.capture.is_none().then(|| self.opener.ask(&source.name));
         }
         self.drops
     }
@@ -249,49 +238,37 @@ struct Open {
     since_ns: u64,
 }
 
-type Opened = (usize, Result<Open, LiveError>);
+type Opened = Result<Open, LiveError>;
 
-/// An interface that is to be opened, by its number and name, and for whom.
-type Ask = (usize, String, mpsc::Sender<Opened>);
-
-/// Opens interfaces on a thread that keeps the right to, which all other threads give up.
-struct Opener {
-    asks: mpsc::Sender<Ask>,
-    answer: mpsc::Sender<Opened>,
-    answers: mpsc::Receiver<Opened>,
-}
+/// Opens interfaces on a thread that keeps the right to, which all other threads give up. An interface is asked for by its
+/// name, with where the answer goes.
+#[derive(Clone)]
+struct Opener(mpsc::Sender<(String, mpsc::Sender<Opened>)>);
 
 impl Opener {
     fn start(config: config::Capture) -> Opener {
-        let (asks, asked) = mpsc::channel::<Ask>();
+        let (asks, asked) = mpsc::channel::<(String, mpsc::Sender<Opened>)>();
         let open_all = move || {
             crate::privileges::keep_only_net_raw();
             let mut groups = Groups::default();
-            for (index, name, answer) in asked {
+            for (name, answer) in asked {
                 // Who asked may have gone.
-                let _ = answer.send((index, open(&config, &name, &mut groups)));
+                let _ = answer.send(open(&config, &name, &mut groups));
             }
         };
         // Where no thread can be started, the answer never comes, which is told.
         if let Err(error) = std::thread::Builder::new().name("open-interfaces".to_owned()).spawn(open_all) {
             tracing::error!(%error, "no thread to open interfaces");
         }
-        Opener::of(asks)
+        Opener(asks)
     }
 
-    fn of(asks: mpsc::Sender<Ask>) -> Opener {
+    /// Where the answer comes; none ever does once the thread has ended.
+    fn ask(&self, name: &str) -> mpsc::Receiver<Opened> {
         let (answer, answers) = mpsc::channel();
-        Opener { asks, answer, answers }
-    }
-
-    /// The same for another worker.
-    fn another(&self) -> Opener {
-        Opener::of(self.asks.clone())
-    }
-
-    fn ask(&self, index: usize, name: &str) {
-        // A thread that has ended answers nothing, which is told where it matters.
-        let _ = self.asks.send((index, name.to_owned(), self.answer.clone()));
+        // Where it cannot be sent, it is dropped, and the answer's other end with it.
+        let _ = self.0.send((name.to_owned(), answer));
+        answers
     }
 }
 
@@ -351,5 +328,19 @@ fn words(error: &Error) -> String {
     match error {
         Error::PcapError(words) => words.clone(),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_not_kept_waiting_where_the_thread_has_ended() {
+        let (asks, asked) = mpsc::channel();
+        let opener = Opener(asks);
+        let early = opener.ask("lo");
+        drop(asked);
+        assert!(early.recv().is_err() && opener.ask("lo").recv().is_err());
     }
 }
