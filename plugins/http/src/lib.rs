@@ -11,6 +11,7 @@ mod exchange;
 mod fields;
 mod framing;
 mod head;
+mod lines;
 mod probe;
 mod route;
 mod target;
