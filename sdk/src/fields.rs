@@ -84,6 +84,7 @@ pub trait Settable<K> {
 }
 
 impl Settable<Text> for &[u8] {
+    #[inline(always)]
     fn put(self, text: &mut Vec<u8>) -> u64 {
         text.extend_from_slice(self);
         self.len() as u64

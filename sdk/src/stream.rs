@@ -4,7 +4,7 @@
 //! consumed what it looked at, so that a loop of read and [`Stream::resync`] always moves on.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -172,6 +172,7 @@ impl Inbox {
     }
 
     /// The message being read, so far.
+    #[inline(always)]
     pub(crate) fn span(&self) -> Span {
         Span { bytes: self.position.saturating_sub(self.message_position), ..self.message }
     }
@@ -193,6 +194,7 @@ impl Inbox {
     }
 
     /// Of the bytes that have come, those that were read and not given up.
+    #[inline(always)]
     pub(crate) fn read_bytes(&self) -> u64 {
         self.come.saturating_sub((self.chunk().len() + self.carry.len()) as u64 + self.given_up)
     }
@@ -226,6 +228,7 @@ impl Inbox {
         self.start == 0 && self.carry.is_empty()
     }
 
+    #[inline(always)]
     pub(crate) fn begin_message(&mut self, position: u64, start_ns: u64) {
         self.message_position = position;
         self.message = Span { start_ns, ..Span::default() };
@@ -265,16 +268,19 @@ impl Inbox {
         output.demand_positions.push(position);
     }
 
+    #[inline(always)]
     fn chunk(&self) -> &[u8] {
         self.batch.as_ref().and_then(|batch| batch.get(self.start..self.end)).unwrap_or_default()
     }
 
     /// `bytes` more were consumed, the last of them from the chunk.
+    #[inline(always)]
     fn consumed(&mut self, bytes: u64) {
         self.position += bytes;
         self.message.end_ns = self.time_ns;
     }
 
+    #[inline(always)]
     fn interrupted(&self) -> Option<Break> {
         self.interrupt.map(|interrupt| match interrupt {
             Interrupt::Gap(_) => Break::Gap,
@@ -282,6 +288,7 @@ impl Inbox {
         })
     }
 
+    #[inline(always)]
     fn message(&mut self) -> Poll<Result<(), Break>> {
         // Whatever the last one was, it was read to its end.
         self.message_read = self.read_bytes();
@@ -546,12 +553,16 @@ impl Stream {
     }
 
     /// Waits for the first byte of the next message and starts to measure it: its time, its size, its losses.
-    pub async fn message(&mut self) -> Result<(), Break> {
-        poll_fn(|_| self.inbox.borrow_mut().message()).await?;
-        if let Some(wire) = &self.wire {
-            wire.begin_message(self.inbox.borrow().is_fresh());
-        }
-        Ok(())
+    #[inline(always)]
+    pub fn message(&mut self) -> impl Future<Output = Result<(), Break>> {
+        poll_fn(|_| {
+            let mut inbox = self.inbox.borrow_mut();
+            let begun = inbox.message();
+            if let (Poll::Ready(Ok(())), Some(wire)) = (&begun, &self.wire) {
+                wire.begin_message(inbox.is_fresh());
+            }
+            begun
+        })
     }
 
     /// Reads up to and including a delimiter, of at most `max` bytes in all, and gives what `read` makes of them. A
