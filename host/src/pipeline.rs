@@ -748,7 +748,7 @@ impl Publisher<'_> {
         if self.failed.is_some() {
             return;
         }
-        let Row { protocol, outcome, times, sizes, texts, attribute_ids, mut attributes, truncated, .. } = row;
+        let Row { protocol, outcome, times, sizes, texts, mut attributes, query, truncated, .. } = row;
         let [request_start, request_end, response_start, response_end] = times;
         let [request_bytes, response_bytes, lost_bytes] = sizes;
         let (request_seen, response_seen) = (request_start != 0, response_start != 0);
@@ -765,15 +765,9 @@ impl Publisher<'_> {
             }
             (one, other) => one.as_ref().or(other.as_ref()).cloned(),
         });
-        for (&id, (_, value)) in attribute_ids.iter().zip(&mut attributes) {
-            if descriptor.attributes[usize::from(id)].is_query
-                && let Value::Text(query) = value
-            {
-                self.redaction.redact_query(query);
-            }
+        if let Some((_, Value::Text(query))) = query.and_then(|index| attributes.get_mut(index)) {
+            self.redaction.redact_query(query);
         }
-        // What is empty says nothing.
-        attributes.retain(|(_, value)| !matches!(value, Value::Text(text) if text.is_empty()));
 
         let number = tracked.number_exchange();
         let (client, server, midstream) = (tracked.client(), tracked.server(), tracked.midstream);

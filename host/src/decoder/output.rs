@@ -37,10 +37,10 @@ pub struct Row<'a> {
     pub sizes: [u64; 3],
     /// Operation, target, summary; empty for none.
     pub texts: [Cow<'a, str>; 3],
-    /// Index of each attribute in the descriptor.
-    pub attribute_ids: &'a [u16],
-    /// Name and value of each.
+    /// Name and value of each attribute; an empty text says nothing, and is left out.
     pub attributes: Vec<(Cow<'a, str>, Value<'a>)>,
+    /// Which of the attributes is the query of a URL.
+    pub query: Option<usize>,
     /// A text was longer than podtap keeps.
     pub truncated: bool,
 }
@@ -194,27 +194,37 @@ impl<'a> Rows<'a> {
                 // Lengths were checked: they lie within the text.
                 let (from, until) = (at, at + length as usize);
                 at = until;
-                let kept = until.min(from + MAX_TEXT.min(left));
+                let most = MAX_TEXT.min(left);
+                let cut = until - from > most;
+                let kept = if cut { from + most } else { until };
                 left -= kept - from;
-                truncated |= kept < until;
+                truncated |= cut;
                 match valid.and_then(|text| text.get(from..kept)) {
                     Some(text) => Cow::Borrowed(text),
-                    None => lossy(output.text.get(from..kept).unwrap_or_default(), kept < until),
+                    None => lossy(output.text.get(from..kept).unwrap_or_default(), cut),
                 }
             };
             let texts = [0, 1, 2].map(|n| take(output.text_lengths[index * 3 + n].into()));
             let until = attribute + usize::from(output.attribute_counts[index]);
             let mut attributes = Vec::with_capacity(until - attribute);
-            let attribute_ids = &output.attribute_ids[attribute..until];
-            for (&id, &bits) in attribute_ids.iter().zip(&output.attribute_values[attribute..until]) {
+            let mut query = None;
+            for (&id, &bits) in
+                output.attribute_ids[attribute..until].iter().zip(&output.attribute_values[attribute..until])
+            {
                 let declared = &descriptor.attributes[usize::from(id)];
                 let value = match declared.kind {
-                    ValueKind::Text => Value::Text(take(bits)),
+                    ValueKind::Text => match take(bits) {
+                        text if text.is_empty() => continue,
+                        text => Value::Text(text),
+                    },
                     ValueKind::Uint => Value::Uint(bits),
                     ValueKind::Int => Value::Int(bits.cast_signed()),
                     ValueKind::Float => Value::Float(f64::from_bits(bits)),
                     ValueKind::Flag => Value::Flag(bits != 0),
                 };
+                if declared.is_query {
+                    query = Some(attributes.len());
+                }
                 attributes.push((Cow::Borrowed(declared.name.as_str()), value));
             }
             attribute = until;
@@ -226,8 +236,8 @@ impl<'a> Rows<'a> {
                 times: [0, 1, 2, 3].map(|n| four(&output.times, n)),
                 sizes: [0, 1, 2].map(|n| output.sizes[index * 3 + n]),
                 texts,
-                attribute_ids,
                 attributes,
+                query,
                 truncated,
             }
         })
@@ -244,6 +254,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Text with what is not UTF-8 replaced; a character that a cut left incomplete goes without a trace.
+#[cold]
 fn lossy(bytes: &[u8], cut: bool) -> Cow<'_, str> {
     let incomplete = |error: std::str::Utf8Error| error.error_len().is_none().then(|| error.valid_up_to());
     let whole = match std::str::from_utf8(bytes) {
@@ -310,7 +321,7 @@ mod tests {
         let row = rows.each().next().unwrap();
         assert_eq!(row.texts, ["o", "t", ""]);
         assert_eq!(row.attributes, [("a.int".into(), Value::Int(-1)), ("a.text".into(), Value::Text("té".into()))]);
-        assert_eq!(row.attribute_ids, [1, 0]);
+        assert_eq!(row.query, None);
         assert_eq!((row.outcome, row.times, row.sizes), (Outcome::Error, [1, 2, 3, 4], [5, 6, 7]));
         let demand = Demand { connection: 3, from_server: true, kind: DemandKind::Skip, position: 9 };
         assert_eq!(rows.demands().collect::<Vec<_>>(), [demand]);

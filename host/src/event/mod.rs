@@ -244,21 +244,38 @@ mod address_as_text {
         with_text(address, |text| serializer.serialize_str(text))
     }
 
+    /// The digits of each octet and a dot, and how many these are.
+    const OCTETS: [([u8; 4], u8); 256] = {
+        let mut texts = [([b'.'; 4], 0); 256];
+        let mut octet = 0;
+        while octet < texts.len() {
+            let digits = [octet / 100, octet / 10 % 10, octet % 10];
+            let skipped = (octet < 10) as usize + (octet < 100) as usize;
+            let mut at = 0;
+            while at + skipped < digits.len() {
+                texts[octet].0[at] = b'0' + digits[at + skipped] as u8;
+                at += 1;
+            }
+            texts[octet].1 = at as u8 + 1;
+            octet += 1;
+        }
+        texts
+    };
+
     /// Gives the text to `take`.
     pub(super) fn with_text<T>(address: &IpAddr, take: impl FnOnce(&str) -> T) -> T {
         let IpAddr::V4(address) = address else { return take(&address.to_string()) };
-        // By hand: the formatter takes ten times as long, twice an event.
-        let mut text = [0_u8; 15];
+        // By hand: the formatter takes ten times as long, twice an event. Each octet with a dot behind it.
+        let mut text = [0_u8; 4 * 4];
         let mut length = 0;
-        for (index, octet) in address.octets().into_iter().enumerate() {
-            let digits = [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10];
-            let skipped = usize::from(octet < 10) + usize::from(octet < 100);
-            let dot = [b'.'];
-            for &byte in dot[usize::from(index == 0)..].iter().chain(&digits[skipped..]) {
-                text[length] = byte;
-                length += 1;
+        for octet in address.octets() {
+            let (digits, count) = OCTETS[usize::from(octet)];
+            if let Some(place) = text.get_mut(length..length + 4) {
+                place.copy_from_slice(&digits);
             }
+            length += usize::from(count);
         }
+        length -= 1;
         take(std::str::from_utf8(&text[..length]).unwrap_or_default())
     }
 

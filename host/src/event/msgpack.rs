@@ -3,6 +3,9 @@
 //!
 //! Format: <https://github.com/msgpack/msgpack/blob/master/spec.md>. Every number and header takes the fewest bytes.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use super::{Attributes, Connection, Exchange, Loss, Outcome, Peer, Resource, Timing, Value, Vantage, address_as_text};
 
 /// A text of at most 31 bytes behind its header.
@@ -24,6 +27,36 @@ macro_rules! fixstr {
 
 /// Appends the exchange as one map.
 pub(super) fn append(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    // Room for all of it at once: what is looked at for each piece otherwise is looked at once.
+    out.resize(start + most_bytes(exchange), 0);
+    let mut writer = Writer { room: &mut out[start..], at: 0 };
+    write(exchange, &mut writer);
+    let written = writer.at;
+    out.truncate(start + written);
+}
+
+/// Of a header, or of a number behind its header.
+const MOST_BYTES_OF_NUMBER: usize = 9;
+
+/// All that an exchange has but its texts of any length: keys, headers, numbers, addresses and names that are chosen from few.
+const MOST_BYTES_OF_FRAME: usize = 768;
+
+/// No exchange takes more.
+fn most_bytes(exchange: &Exchange<'_>) -> usize {
+    let Exchange { id, protocol, decoder, operation, target, summary, connection, attributes, resource, .. } = exchange;
+    let optional = [operation, target, summary].map(|text| text.as_ref().map_or(0, |text| text.len()));
+    let texts = id.len() + protocol.len() + decoder.len() + connection.id.len() + optional.iter().sum::<usize>();
+    let of_attribute = |(name, value): &(Cow<'_, str>, Value<'_>)| {
+        let value = if let Value::Text(text) = value { text.len() } else { 0 };
+        name.len() + value + 2 * MOST_BYTES_OF_NUMBER
+    };
+    let of_resource = |(name, value): (&String, &String)| name.len() + value.len() + 2 * MOST_BYTES_OF_NUMBER;
+    let attributes = attributes.0.iter().map(of_attribute).sum::<usize>();
+    MOST_BYTES_OF_FRAME + texts + attributes + resource.iter().map(of_resource).sum::<usize>()
+}
+
+fn write(exchange: &Exchange<'_>, out: &mut Writer<'_>) {
     let Exchange {
         id,
         time,
@@ -54,144 +87,144 @@ pub(super) fn append(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
         !attributes.is_empty(),
         !resource.is_empty(),
     ];
-    map(out, 8 + count(&optional));
-    out.extend_from_slice(fixstr!("id"));
-    text(out, id);
-    out.extend_from_slice(fixstr!("time"));
-    uint(out, time.0);
+    out.map(8 + count(&optional));
+    out.array(fixstr!("id"));
+    out.text(id);
+    out.array(fixstr!("time"));
+    out.uint(time.0);
     if let Some(duration) = duration {
-        out.extend_from_slice(fixstr!("duration"));
-        uint(out, *duration);
+        out.array(fixstr!("duration"));
+        out.uint(*duration);
     }
     if !timing.is_empty() {
-        out.extend_from_slice(fixstr!("timing"));
-        append_timing(out, timing);
+        out.array(fixstr!("timing"));
+        write_timing(out, timing);
     }
-    out.extend_from_slice(fixstr!("protocol"));
-    text(out, protocol);
-    out.extend_from_slice(fixstr!("decoder"));
-    text(out, decoder);
+    out.array(fixstr!("protocol"));
+    out.text(protocol);
+    out.array(fixstr!("decoder"));
+    out.text(decoder);
     if let Some(operation) = operation {
-        out.extend_from_slice(fixstr!("operation"));
-        text(out, operation);
+        out.array(fixstr!("operation"));
+        out.text(operation);
     }
     if let Some(target) = target {
-        out.extend_from_slice(fixstr!("target"));
-        text(out, target);
+        out.array(fixstr!("target"));
+        out.text(target);
     }
     if let Some(summary) = summary {
-        out.extend_from_slice(fixstr!("summary"));
-        text(out, summary);
+        out.array(fixstr!("summary"));
+        out.text(summary);
     }
-    out.extend_from_slice(fixstr!("outcome"));
-    out.extend_from_slice(match outcome {
-        Outcome::Ok => fixstr!("ok").as_slice(),
-        Outcome::Error => fixstr!("error"),
-        Outcome::NoResponse => fixstr!("no_response"),
-        Outcome::Aborted => fixstr!("aborted"),
-        Outcome::Unmatched => fixstr!("unmatched"),
-    });
-    out.extend_from_slice(fixstr!("client"));
-    append_peer(out, client);
-    out.extend_from_slice(fixstr!("server"));
-    append_peer(out, server);
+    out.array(fixstr!("outcome"));
+    match outcome {
+        Outcome::Ok => out.array(fixstr!("ok")),
+        Outcome::Error => out.array(fixstr!("error")),
+        Outcome::NoResponse => out.array(fixstr!("no_response")),
+        Outcome::Aborted => out.array(fixstr!("aborted")),
+        Outcome::Unmatched => out.array(fixstr!("unmatched")),
+    }
+    out.array(fixstr!("client"));
+    write_peer(out, client);
+    out.array(fixstr!("server"));
+    write_peer(out, server);
     if let Some(vantage) = vantage {
-        out.extend_from_slice(fixstr!("vantage"));
-        out.extend_from_slice(match vantage {
-            Vantage::Client => fixstr!("client").as_slice(),
-            Vantage::Server => fixstr!("server"),
-            Vantage::Between => fixstr!("between"),
-        });
+        out.array(fixstr!("vantage"));
+        match vantage {
+            Vantage::Client => out.array(fixstr!("client")),
+            Vantage::Server => out.array(fixstr!("server")),
+            Vantage::Between => out.array(fixstr!("between")),
+        }
     }
-    out.extend_from_slice(fixstr!("connection"));
-    append_connection(out, connection);
+    out.array(fixstr!("connection"));
+    write_connection(out, connection);
     if let Some(loss) = loss {
-        out.extend_from_slice(fixstr!("loss"));
-        append_loss(out, loss);
+        out.array(fixstr!("loss"));
+        write_loss(out, loss);
     }
     if !attributes.is_empty() {
-        out.extend_from_slice(fixstr!("attributes"));
-        append_attributes(out, attributes);
+        out.array(fixstr!("attributes"));
+        write_attributes(out, attributes);
     }
     if !resource.is_empty() {
-        out.extend_from_slice(fixstr!("resource"));
-        append_resource(out, resource);
+        out.array(fixstr!("resource"));
+        write_resource(out, resource);
     }
 }
 
-fn append_timing(out: &mut Vec<u8>, timing: &Timing) {
+fn write_timing(out: &mut Writer<'_>, timing: &Timing) {
     let Timing { request_end, response_start, response_end } = timing;
-    map(out, count(&[request_end.is_some(), response_start.is_some(), response_end.is_some()]));
+    out.map(count(&[request_end.is_some(), response_start.is_some(), response_end.is_some()]));
     if let Some(offset) = request_end {
-        out.extend_from_slice(fixstr!("request_end"));
-        uint(out, *offset);
+        out.array(fixstr!("request_end"));
+        out.uint(*offset);
     }
     if let Some(offset) = response_start {
-        out.extend_from_slice(fixstr!("response_start"));
-        uint(out, *offset);
+        out.array(fixstr!("response_start"));
+        out.uint(*offset);
     }
     if let Some(offset) = response_end {
-        out.extend_from_slice(fixstr!("response_end"));
-        uint(out, *offset);
+        out.array(fixstr!("response_end"));
+        out.uint(*offset);
     }
 }
 
-fn append_peer(out: &mut Vec<u8>, peer: &Peer) {
+fn write_peer(out: &mut Writer<'_>, peer: &Peer) {
     let Peer { address, port, bytes } = peer;
-    map(out, 2 + usize::from(bytes.is_some()));
-    out.extend_from_slice(fixstr!("address"));
-    address_as_text::with_text(address, |address| text(out, address));
-    out.extend_from_slice(fixstr!("port"));
-    uint(out, (*port).into());
+    out.map(2 + usize::from(bytes.is_some()));
+    out.array(fixstr!("address"));
+    out.address(address);
+    out.array(fixstr!("port"));
+    out.uint((*port).into());
     if let Some(bytes) = bytes {
-        out.extend_from_slice(fixstr!("bytes"));
-        uint(out, *bytes);
+        out.array(fixstr!("bytes"));
+        out.uint(*bytes);
     }
 }
 
-fn append_connection(out: &mut Vec<u8>, connection: &Connection<'_>) {
+fn write_connection(out: &mut Writer<'_>, connection: &Connection<'_>) {
     let Connection { id, exchange, midstream } = connection;
-    map(out, 3);
-    out.extend_from_slice(fixstr!("id"));
-    text(out, id);
-    out.extend_from_slice(fixstr!("exchange"));
-    uint(out, (*exchange).into());
-    out.extend_from_slice(fixstr!("midstream"));
-    flag(out, *midstream);
+    out.map(3);
+    out.array(fixstr!("id"));
+    out.text(id);
+    out.array(fixstr!("exchange"));
+    out.uint((*exchange).into());
+    out.array(fixstr!("midstream"));
+    out.flag(*midstream);
 }
 
-fn append_loss(out: &mut Vec<u8>, loss: &Loss) {
+fn write_loss(out: &mut Writer<'_>, loss: &Loss) {
     let Loss { gap_bytes, truncated } = loss;
-    map(out, count(&[gap_bytes.is_some(), *truncated]));
+    out.map(count(&[gap_bytes.is_some(), *truncated]));
     if let Some(bytes) = gap_bytes {
-        out.extend_from_slice(fixstr!("gap_bytes"));
-        uint(out, *bytes);
+        out.array(fixstr!("gap_bytes"));
+        out.uint(*bytes);
     }
     if *truncated {
-        out.extend_from_slice(fixstr!("truncated"));
-        flag(out, true);
+        out.array(fixstr!("truncated"));
+        out.flag(true);
     }
 }
 
-fn append_attributes(out: &mut Vec<u8>, attributes: &Attributes<'_>) {
-    map(out, attributes.0.len());
+fn write_attributes(out: &mut Writer<'_>, attributes: &Attributes<'_>) {
+    out.map(attributes.0.len());
     for (name, value) in &attributes.0 {
-        text(out, name);
+        out.text(name);
         match value {
-            Value::Flag(value) => flag(out, *value),
-            Value::Uint(value) => uint(out, *value),
-            Value::Int(value) => int(out, *value),
-            Value::Float(value) => long(out, 0xcb, value.to_be_bytes()),
-            Value::Text(value) => text(out, value),
+            Value::Flag(value) => out.flag(*value),
+            Value::Uint(value) => out.uint(*value),
+            Value::Int(value) => out.int(*value),
+            Value::Float(value) => out.long(0xcb, value.to_be_bytes()),
+            Value::Text(value) => out.text(value),
         }
     }
 }
 
-fn append_resource(out: &mut Vec<u8>, resource: &Resource) {
-    map(out, resource.len());
+fn write_resource(out: &mut Writer<'_>, resource: &Resource) {
+    out.map(resource.len());
     for (name, value) in resource {
-        text(out, name);
-        text(out, value);
+        out.text(name);
+        out.text(value);
     }
 }
 
@@ -200,65 +233,105 @@ fn count(present: &[bool]) -> usize {
     present.iter().map(|&present| usize::from(present)).sum()
 }
 
-fn map(out: &mut Vec<u8>, entries: usize) {
-    match entries {
-        0..16 => out.push(0x80 | entries as u8),
-        16..0x1_0000 => long(out, 0xde, (entries as u16).to_be_bytes()),
-        // No map of ours has as many.
-        _ => long(out, 0xdf, (entries as u32).to_be_bytes()),
+/// Writes into room that was made before.
+struct Writer<'o> {
+    room: &'o mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    #[inline(always)]
+    fn array<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.room[self.at..self.at + N].copy_from_slice(bytes);
+        self.at += N;
+    }
+
+    /// Short ones, as nearly all are, in two moves that may overlap: a call takes longer.
+    #[inline(always)]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let room = &mut self.room[self.at..self.at + bytes.len()];
+        self.at += bytes.len();
+        match bytes.len() {
+            0..4 => room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from),
+            4..8 => ends::<4>(room, bytes),
+            8..16 => ends::<8>(room, bytes),
+            16..=32 => ends::<16>(room, bytes),
+            _ => room.copy_from_slice(bytes),
+        }
+    }
+
+    fn map(&mut self, entries: usize) {
+        match entries {
+            0..16 => self.array(&[0x80 | entries as u8]),
+            16..0x1_0000 => self.long(0xde, (entries as u16).to_be_bytes()),
+            // No map of ours has as many.
+            _ => self.long(0xdf, (entries as u32).to_be_bytes()),
+        }
+    }
+
+    #[inline(always)]
+    fn text(&mut self, text: &str) {
+        match text.len() {
+            length @ 0..32 => self.array(&[0xa0 | length as u8]),
+            length @ 32..0x100 => self.long(0xd9, [length as u8]),
+            length @ 0x100..0x1_0000 => self.long(0xda, (length as u16).to_be_bytes()),
+            // Texts are bounded far below 4 GiB.
+            length => self.long(0xdb, (length as u32).to_be_bytes()),
+        }
+        self.bytes(text.as_bytes());
+    }
+
+    fn address(&mut self, address: &IpAddr) {
+        address_as_text::with_text(address, |address| self.text(address));
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.array(&[0xc2 | u8::from(flag)]);
+    }
+
+    #[inline(always)]
+    fn uint(&mut self, number: u64) {
+        match number {
+            0..0x80 => self.array(&[number as u8]),
+            0x80..0x100 => self.long(0xcc, [number as u8]),
+            0x100..0x1_0000 => self.long(0xcd, (number as u16).to_be_bytes()),
+            0x1_0000..0x1_0000_0000 => self.long(0xce, (number as u32).to_be_bytes()),
+            _ => self.long(0xcf, number.to_be_bytes()),
+        }
+    }
+
+    fn int(&mut self, number: i64) {
+        match number {
+            0.. => self.uint(number.cast_unsigned()),
+            -0x20..0 => self.array(&[number as u8]),
+            -0x80..-0x20 => self.long(0xd0, [number as u8]),
+            -0x8000..-0x80 => self.long(0xd1, (number as i16).to_be_bytes()),
+            -0x8000_0000..-0x8000 => self.long(0xd2, (number as i32).to_be_bytes()),
+            _ => self.long(0xd3, number.to_be_bytes()),
+        }
+    }
+
+    /// A header byte with what belongs to it.
+    #[inline(always)]
+    fn long<const N: usize>(&mut self, header: u8, bytes: [u8; N]) {
+        self.array(&[header]);
+        self.array(&bytes);
     }
 }
 
-#[inline]
-fn text(out: &mut Vec<u8>, text: &str) {
-    match text.len() {
-        length @ 0..32 => out.push(0xa0 | length as u8),
-        length @ 32..0x100 => long(out, 0xd9, [length as u8]),
-        length @ 0x100..0x1_0000 => long(out, 0xda, (length as u16).to_be_bytes()),
-        // Texts are bounded far below 4 GiB.
-        length => long(out, 0xdb, (length as u32).to_be_bytes()),
+/// Copies the first and the last `N` bytes, which together are all.
+#[inline(always)]
+fn ends<const N: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
+        *to = *from;
     }
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn flag(out: &mut Vec<u8>, flag: bool) {
-    out.push(0xc2 | u8::from(flag));
-}
-
-#[inline]
-fn uint(out: &mut Vec<u8>, number: u64) {
-    match number {
-        0..0x80 => out.push(number as u8),
-        0x80..0x100 => long(out, 0xcc, [number as u8]),
-        0x100..0x1_0000 => long(out, 0xcd, (number as u16).to_be_bytes()),
-        0x1_0000..0x1_0000_0000 => long(out, 0xce, (number as u32).to_be_bytes()),
-        _ => long(out, 0xcf, number.to_be_bytes()),
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk()) {
+        *to = *from;
     }
-}
-
-fn int(out: &mut Vec<u8>, number: i64) {
-    match number {
-        0.. => uint(out, number.cast_unsigned()),
-        -0x20..0 => out.push(number as u8),
-        -0x80..-0x20 => long(out, 0xd0, [number as u8]),
-        -0x8000..-0x80 => long(out, 0xd1, (number as i16).to_be_bytes()),
-        -0x8000_0000..-0x8000 => long(out, 0xd2, (number as i32).to_be_bytes()),
-        _ => long(out, 0xd3, number.to_be_bytes()),
-    }
-}
-
-/// A header byte with what belongs to it.
-#[inline]
-fn long<const N: usize>(out: &mut Vec<u8>, header: u8, bytes: [u8; N]) {
-    out.push(header);
-    out.extend_from_slice(&bytes);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-    use std::net::IpAddr;
-
     use proptest::prelude::*;
     use serde::Serialize;
 
