@@ -24,12 +24,12 @@ use std::time::{Duration, Instant};
 use super::{HandOver, Traffic};
 use crate::stop::Stop;
 
-/// A chunk of this many bytes is handed over.
-const CHUNK_BYTES: usize = 64 << 10;
+/// A chunk of this many bytes is handed over: to wake the other side takes as long as to decode a dozen exchanges.
+const CHUNK_BYTES: usize = 256 << 10;
 /// What a chunk takes, unless its last event is a large one.
 const CHUNK_CAPACITY: usize = CHUNK_BYTES + CHUNK_BYTES / 4;
 /// Chunks kept for use again.
-const MAX_SPARE: usize = 8;
+const MAX_SPARE: usize = 2;
 /// What these take at most.
 pub(crate) const MAX_SPARE_BYTES: usize = MAX_SPARE * 2 * CHUNK_BYTES;
 /// How often whoever waits looks whether the end is overdue.
@@ -135,8 +135,11 @@ impl Queue {
         }
         state.bytes += chunk.bytes.capacity();
         state.chunks.push_back(chunk);
+        let spare = state.spare.pop();
+        // Whoever is woken finds the lock free.
+        drop(state);
         self.news.notify_one();
-        Ok(state.spare.pop().unwrap_or_else(Chunk::new))
+        Ok(spare.unwrap_or_else(Chunk::new))
     }
 
     /// The oldest chunk, if there is one just now.
