@@ -1,6 +1,6 @@
 """So many small commands by pymongo, as an application sends them: `mongodb_load.py URI COMMANDS`.
 
-Six in ten read one document, two insert one, one changes one, one reads twenty.
+Six in ten read one document, one inserts one, one deletes that again, one changes one, one reads twenty.
 """
 
 import sys
@@ -17,8 +17,10 @@ with MongoClient(URI, serverSelectionTimeoutMS=20000, appname="load") as client:
         kind = number % 10
         if kind < 6:
             orders.find_one({"_id": -1 - number % 100})
-        elif kind < 8:
+        elif kind < 7:
             orders.insert_one({"_id": number, "customer": number % 97, "lines": [LINE] * 3})
+        elif kind < 8:
+            orders.delete_one({"_id": number - 1})
         elif kind < 9:
             orders.update_one({"_id": -1 - number % 100}, {"$set": {"customer": number % 97}})
         else:

@@ -23,9 +23,9 @@ pub(crate) struct Args {
     #[command(subcommand)]
     other: Option<Other>,
     /// Exchanges in each capture of small ones, at least
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 500_000)]
     exchanges: usize,
-    /// Runs of each program
+    /// Runs of each program but tshark, which is so much slower that one will do
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Write the result to docs/benchmarks/DATE.md
@@ -53,6 +53,9 @@ struct Contender {
     runs: Vec<Usage>,
 }
 
+/// The one that is run once.
+const TSHARK: &str = "tshark";
+
 /// What one run took.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
@@ -77,15 +80,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut page = format!(
         "Captures of real servers under load, made by `cargo xtask bench`. CPU time, user and system; median of {} runs \
-         that took turns.\nMemory: the most of all runs.\n",
+         that took turns,\nof tshark one run. Memory: the most of all runs.\n",
         args.rounds.max(1)
     );
     let mut versions = Vec::new();
     for workload in &workloads {
         let exchanges = exchanges(&podtap, workload)?;
         let mut contenders = contenders(&podtap, workload);
-        for _ in 0..args.rounds.max(1) {
-            for contender in &mut contenders {
+        for round in 0..args.rounds.max(1) {
+            for contender in contenders.iter_mut().filter(|contender| round == 0 || contender.name != TSHARK) {
                 let usage = contender.run()?;
                 contender.runs.push(usage);
             }
@@ -139,11 +142,11 @@ fn contenders(podtap: &str, workload: &Workload) -> Vec<Contender> {
         Contender::new("podtap, MessagePack", podtap, &to_null("msgpack")),
         Contender::new("podtap, JSON", podtap, &to_null("json")),
     ];
-    if process::find("tshark").is_some() {
+    if process::find(TSHARK).is_some() {
         let (filter, fields) = workload.tshark;
         let mut arguments = vec!["-r", &file, "-Y", filter, "-T", "fields"];
         arguments.extend(fields.split(' ').flat_map(|field| ["-e", field]));
-        contenders.push(Contender::new("tshark", "tshark", &arguments));
+        contenders.push(Contender::new(TSHARK, TSHARK, &arguments));
     }
     contenders
 }
@@ -277,7 +280,7 @@ fn table(workload: &Workload, exchanges: usize, contenders: &[Contender]) -> Res
     let size = mebibytes(fs::metadata(&workload.capture)?.len());
     writeln!(page, "\n## {}\n\n{exchanges} exchanges, {size:.1} MiB: {}.\n", workload.name, workload.what)?;
     let bare = contenders[0].median_cpu_seconds();
-    let tshark = contenders.iter().find(|contender| contender.name == "tshark").map(Contender::median_cpu_seconds);
+    let tshark = contenders.iter().find(|contender| contender.name == TSHARK).map(Contender::median_cpu_seconds);
     writeln!(page, "| program | CPU | per exchange | times libpcap | tshark takes | memory |")?;
     writeln!(page, "|---|---:|---:|---:|---:|---:|")?;
     for contender in contenders {
@@ -308,7 +311,7 @@ fn programs(contenders: &[Contender]) -> Result<Vec<String>> {
     git.current_dir(workspace::root()).args(["describe", "--always", "--dirty"]);
     let mut lines = vec![format!("- commit {}", process::output(&mut git)?.trim())];
     let mut programs = vec![contenders[1].program.as_str(), "rustc"];
-    programs.extend(contenders.iter().filter(|contender| contender.name == "tshark").map(|_| "tshark"));
+    programs.extend(contenders.iter().filter(|contender| contender.name == TSHARK).map(|_| TSHARK));
     for program in programs {
         let version = process::output(Command::new(program).arg("--version"))?;
         lines.push(format!("- {}", version.lines().next().unwrap_or_default()));

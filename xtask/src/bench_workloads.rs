@@ -38,7 +38,7 @@ pub(crate) fn all(exchanges: usize) -> Result<(Vec<Workload>, Vec<String>)> {
         HTTP,
     )];
     let large = kept(&folder.join("http-large"), exchanges, |folder| {
-        Ok(vec![e2e_nginx::make_large(folder, exchanges.div_ceil(80))?.0])
+        Ok(vec![e2e_nginx::make_large(folder, exchanges.div_ceil(800))?.0])
     })?;
     let what = "nginx under wrk: answers of 100 KiB to 1 MiB";
     workloads.extend(large.into_iter().map(|capture| workload("http-large", what, capture, "http", HTTP)));
@@ -51,11 +51,11 @@ pub(crate) fn all(exchanges: usize) -> Result<(Vec<Workload>, Vec<String>)> {
         sysbench.into_iter().zip(names).map(|(capture, (name, what))| workload(name, what, capture, "mysql", MYSQL)),
     );
     let mut missing = Vec::new();
-    // This server becomes slower with each document.
+    // This server is slow.
     let commands = exchanges.div_ceil(5);
     match kept(&folder.join("mongodb"), exchanges, |folder| Ok(vec![mongodb_load(folder, commands)?])) {
         Ok(captures) => {
-            let what = "a MongoDB wire server (nx-27017) under pymongo: finds of one and of twenty, inserts, updates";
+            let what = "a MongoDB wire server (nx-27017) under pymongo: finds of one and of twenty, inserts, updates, deletes";
             workloads
                 .extend(captures.into_iter().map(|capture| workload("mongodb", what, capture, "mongodb", MONGODB)));
         }
