@@ -266,7 +266,8 @@ fn begin(header: Header, payload: &[u8], session: &mut Session, exchanges: &Exch
         exchange.state.kind = kind;
         exchange.set(COMMAND, name_of_command);
         about(exchange, session);
-        let operation = name_of_command.trim_start_matches("COM_").trim_start_matches("STMT_").as_bytes();
+        let operation = name_of_command.strip_prefix("COM_").unwrap_or(name_of_command);
+        let operation = operation.strip_prefix("STMT_").unwrap_or(operation).as_bytes();
         exchange.describe(operation, b"", b"");
         let truncated = header.length > payload.len();
         match byte {

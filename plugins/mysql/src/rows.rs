@@ -104,6 +104,7 @@ impl Rows {
     fn run(&mut self, bytes: &[u8]) -> Option<(usize, Step)> {
         let mut at = 0;
         loop {
+            at = self.whole_rows(bytes, at);
             let rest = bytes.get(at..).unwrap_or_default();
             let Some(header) = Header::parse(rest) else { break };
             let first = match rest.get(HEADER) {
@@ -134,6 +135,30 @@ impl Rows {
             }
         }
         (at > 0).then_some((at, Step::More))
+    }
+
+    /// Passes over rows that are there as a whole, from `at` on, as [`Rows::run`] would one by one: of most results they are
+    /// nearly all. Gives where they end.
+    fn whole_rows(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        if self.definitions > 0 || self.continued {
+            return at;
+        }
+        let (mut rows, mut sequence) = (0_u64, self.sequence.unwrap_or_default());
+        while let Some(&[low, middle, high, found, first]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
+            let expected = self.sequence.is_none() || found == sequence;
+            let end = at + HEADER + length;
+            if first >= EOF || !(1..MAX_PAYLOAD).contains(&length) || !expected || end > bytes.len() {
+                break;
+            }
+            (at, rows, sequence) = (end, rows + 1, sequence.wrapping_add(1));
+        }
+        if rows > 0 {
+            self.rows += rows;
+            self.behind_definitions = false;
+            self.sequence = self.sequence.map(|_| sequence);
+        }
+        at
     }
 
     /// What a packet is, by its header and first byte.

@@ -159,7 +159,16 @@ struct Reader<'a, 'b> {
 }
 
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+    // Looked up, for it is asked of nearly every byte.
+    const WORD: [bool; 256] = {
+        let (mut words, mut byte) = ([false; 256], 0);
+        while byte < words.len() {
+            words[byte] = matches!(byte as u8, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' | b'$' | 0x80..);
+            byte += 1;
+        }
+        words
+    };
+    WORD[usize::from(byte)]
 }
 
 impl Reader<'_, '_> {
@@ -498,8 +507,7 @@ impl Reader<'_, '_> {
         let mut upper = [0; 16];
         let upper = match upper.get_mut(..length) {
             Some(upper) => {
-                upper.copy_from_slice(word);
-                upper.make_ascii_uppercase();
+                upper.iter_mut().zip(word).for_each(|(upper, byte)| *upper = byte.to_ascii_uppercase());
                 &*upper
             }
             None => b"",
