@@ -24,6 +24,7 @@ what was asked for; your own code may say so too). Pass all three on with `?`: `
 | payload that is compressed | `Stream::unpack` |
 | a request that is not worth an event | `Exchange::leave_out` |
 | a decoder without configuration | `podtap_sdk::unconfigured` |
+| a short, stable stand-in for a long text, to group by | `podtap_sdk::digest` |
 ";
 
 /// Types with their sources.

@@ -79,6 +79,7 @@
 #[doc(hidden)]
 pub mod bindings;
 mod delimiter;
+mod digest;
 mod exchanges;
 mod fields;
 mod instance;
@@ -90,6 +91,7 @@ pub use bindings::exports::podtap::decoder::decoder::Verdict;
 pub use bindings::podtap::decoder::host::Level;
 pub use bindings::podtap::decoder::types::{Batch, OpenedConnection, Output};
 pub use delimiter::Delimiter;
+pub use digest::digest;
 pub use exchanges::by_id::ExchangesById;
 pub use exchanges::in_order::Exchanges;
 pub use exchanges::{Exchange, MAX_OPEN, MAX_WAITING, MAX_WAITING_BY_ID, Outcome};

@@ -1,6 +1,6 @@
 //! Puts what was read of a request and its response into the fields of their exchange.
 
-use podtap_sdk::{Exchange, Field, Flag, Text};
+use podtap_sdk::{Exchange, Field, Flag, Text, digest};
 
 use crate::fields::{
     ACKNOWLEDGED, APPLICATION_NAME, BATCH_SIZE, CHECKSUM_VALID, CODE_NAME, COLLECTION, COMMENT, COMPRESSOR, CURSOR_ID,
@@ -12,7 +12,7 @@ use crate::fields::{
 use crate::request::Request;
 use crate::response::Response;
 use crate::wire::Opcode;
-use crate::{Message, Shared, redact, shape};
+use crate::{Message, Shared, redact};
 
 /// What an exchange remembers of its request until its response has come.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ pub(crate) fn request(exchange: &mut Exchange<Asked>, message: Message<Request>,
     let query = request.shape.finish();
     if query != b"{}" {
         exchange.set(QUERY_TEXT, query);
-        exchange.set(QUERY_DIGEST, shape::digest(query).as_str());
+        exchange.set(QUERY_DIGEST, digest(query).as_slice());
     }
     text(exchange, QUERY_SUMMARY, &join(&request.operation, b" ", &request.collection));
     if request.batch > 1 {

@@ -170,7 +170,7 @@ impl<L: Listener> Reader<L> {
             offset: 0,
             end: length,
             documents: 0,
-            frames: Vec::new(),
+            frames: Vec::with_capacity(8),
             held: Vec::new(),
             skip: 0,
             crc: None,

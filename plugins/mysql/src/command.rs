@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use podtap_sdk::{Break, Exchange, Exchanges, Stream, Verdict};
+use podtap_sdk::{Break, Exchange, Exchanges, Stream, Verdict, digest};
 
 use crate::fields::{
     COMMAND, CONNECTION_ID, NAMESPACE, PROCEDURE, QUERY_DIGEST, QUERY_SUMMARY, QUERY_TEXT, QUERY_TRUNCATED,
@@ -360,7 +360,7 @@ fn text(exchange: &mut Exchange<Asked>, session: &Session, statement: &Statement
     let cut = raw.get(..MAX_RAW_TEXT).unwrap_or(raw);
     let raw_wanted = session.config.raw_query_text && !raw.is_empty();
     exchange.set(QUERY_TEXT, if raw_wanted { cut } else { &statement.text });
-    exchange.set(QUERY_DIGEST, statement.digest().as_slice());
+    exchange.set(QUERY_DIGEST, digest(&statement.text).as_slice());
     if statement.truncated || (raw_wanted && cut.len() < raw.len()) {
         exchange.set(QUERY_TRUNCATED, true);
     }

@@ -78,18 +78,6 @@ impl Statement {
         }
     }
 
-    /// 16 hex digits of the FNV-1a hash of the text.
-    pub(crate) fn digest(&self) -> [u8; 16] {
-        let hash = self
-            .text
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        std::array::from_fn(|digit| {
-            // Four bits: always a digit.
-            char::from_digit((hash >> (60 - 4 * digit) & 15) as u32, 16).map_or(b'0', |digit| digit as u8)
-        })
-    }
-
     /// Takes less memory: for statements that are kept.
     pub(crate) fn size(&self) -> usize {
         self.text.len() + self.operation.len() + self.target.len()
