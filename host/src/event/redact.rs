@@ -16,6 +16,28 @@ const SECRET_QUERY_KEYS: [&str; 7] = [
     "sig",
 ];
 
+/// Query keys that usually hold a credential. Errs towards leaving a key out: names that often hold something else, such as
+/// `key`, `code` and `session`, are for who knows them to be secret.
+const CREDENTIAL_QUERY_KEYS: [&str; 17] = [
+    "access_token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "auth_token",
+    "client_secret",
+    "id_token",
+    "jsessionid",
+    "jwt",
+    "passwd",
+    "password",
+    "phpsessid",
+    "pwd",
+    "refresh_token",
+    "secret",
+    "sessionid",
+    "token",
+];
+
 /// Which attributes hide what. Errs towards hiding: keys are compared without regard to case.
 #[derive(Clone, Debug, Default)]
 pub struct Redaction {
@@ -25,8 +47,8 @@ pub struct Redaction {
 impl Redaction {
     /// The standard keys and `more_query_keys`.
     pub fn new(more_query_keys: &[String]) -> Redaction {
-        let query_keys = SECRET_QUERY_KEYS.iter().map(|key| (*key).to_owned()).chain(more_query_keys.iter().cloned());
-        Redaction { query_keys: query_keys.collect() }
+        let standard = SECRET_QUERY_KEYS.iter().chain(&CREDENTIAL_QUERY_KEYS).map(|key| (*key).to_owned());
+        Redaction { query_keys: standard.chain(more_query_keys.iter().cloned()).collect() }
     }
 
     /// Does the attribute of this name need [`Redaction::redact_query`]?
@@ -101,6 +123,15 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_configuration_reference_names_every_key_of_a_credential() {
+        let page = crate::reference::configuration_page();
+        let row = page.lines().find(|line| line.contains("`redaction.query_keys`")).unwrap_or_default();
+        for key in CREDENTIAL_QUERY_KEYS {
+            assert!(row.contains(&format!("`{key}`")), "{key}: {row}");
+        }
+    }
 
     fn check(query: &str, expected: &str) {
         let mut redacted = Cow::Borrowed(query);

@@ -60,6 +60,17 @@ impl Capture {
         self.now_ms += ms;
     }
 
+    /// Packets so far.
+    pub(crate) fn packet_count(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// The same without the packets at these places.
+    pub(crate) fn without(&self, mut is_lost: impl FnMut(usize) -> bool) -> Capture {
+        let kept = self.packets.iter().enumerate().filter(|(place, _)| !is_lost(*place));
+        Capture { packets: kept.map(|(_, packet)| packet.clone()).collect(), ..Capture::default() }
+    }
+
     /// The file, of a link type (101: raw IP).
     pub(crate) fn file(&self, link_type: u32) -> Vec<u8> {
         let mut file: Vec<u8> =

@@ -3,6 +3,8 @@
 //! Errs towards taking too much: everything from the first quote or bracket to the last one goes, as does every word with
 //! a digit in it but for the server's own names of errors. What a server writes bare and in letters only stays.
 
+use crate::reader::MAX_TEXT;
+
 /// Bytes of a message that are published.
 const MAX_MESSAGE: usize = 256;
 
@@ -16,15 +18,20 @@ pub(crate) fn message(text: &[u8]) -> Vec<u8> {
     };
     let closes = |byte: &u8| matches!(byte, b'}' | b']' | b')' | b'"' | b'\'' | b'`' | b'>');
     let first = (0..text.len()).find(|&at| opens(at)).unwrap_or(text.len());
-    // One that does not close reaches to the end, as in a message that was cut.
-    let last = text.iter().rposition(closes).filter(|&last| last > first).unwrap_or(text.len());
-    let (before, behind) = (&text[..first], text.get(last + 1..).unwrap_or_default());
+    // One that does not close reaches to the end. In a message that was cut, what closes may be within a value.
+    let last =
+        text.iter().rposition(closes).filter(|&last| last > first && text.len() < MAX_TEXT).unwrap_or(text.len());
+    let behind = (last + 1).min(text.len());
+    let open = (behind..text.len()).find(|&at| opens(at)).unwrap_or(text.len());
     let mut redacted = Vec::new();
-    words(before, &mut redacted);
+    words(&text[..first], &mut redacted);
     if first < text.len() {
         redacted.push(b'?');
     }
-    words(behind, &mut redacted);
+    words(&text[behind..open], &mut redacted);
+    if open < text.len() {
+        redacted.push(b'?');
+    }
     redacted.truncate(MAX_MESSAGE);
     redacted
 }
@@ -45,7 +52,7 @@ fn words(text: &[u8], redacted: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::message;
+    use super::{MAX_TEXT, message};
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
@@ -64,6 +71,10 @@ mod tests {
         );
         check("can't find x@example.com or 192.0.2.1 or 7", "can't find ? or ? or ?");
         check("no such command: 'foo", "no such command: ?");
+        check("(a) is out of range [foo", "? is out of range ?");
+        // As long as it is read: the rest of the value is not there.
+        let cut = format!("dup key: {{ a: \"it's {}", "foo ".repeat(200));
+        check(&cut[..MAX_TEXT], "dup key: ?");
         check("unquoted geschäft here", "unquoted ? here");
         check("", "");
     }

@@ -595,8 +595,11 @@ impl Reader<'_, '_> {
     }
 }
 
+/// A server cuts a message that would have more bytes (MYSQL_ERRMSG_SIZE, less a character that does not fit whole).
+const MIN_CUT_MESSAGE: usize = 504;
+
 /// An error's message without what it quotes: from the first quotation mark to the last one, for what is quoted may
-/// hold such marks itself; and without numbers.
+/// hold such marks itself; and without numbers. To the end where a mark is missing, or the message may have been cut.
 pub(crate) fn redact_message(message: &[u8], out: &mut Vec<u8>) {
     out.clear();
     // Not that of "doesn't" and "can't".
@@ -606,9 +609,10 @@ pub(crate) fn redact_message(message: &[u8], out: &mut Vec<u8>) {
         _ => false,
     };
     let first = (0..message.len()).find(is_quote);
-    let last = (0..message.len()).rev().find(is_quote);
-    let (before, after) = match (first, last) {
-        (Some(first), Some(last)) => (message.get(..first), message.get(last + 1..)),
+    let is_whole = (0..message.len()).filter(is_quote).count() % 2 == 0 && message.len() < MIN_CUT_MESSAGE;
+    let last = (0..message.len()).rev().find(is_quote).filter(|_| is_whole).unwrap_or(message.len());
+    let (before, after) = match first {
+        Some(first) => (message.get(..first), message.get(last + 1..)),
         _ => (Some(message), None),
     };
     without_numbers(before.unwrap_or_default(), out);
@@ -752,7 +756,10 @@ mod tests {
         };
         assert_eq!(redacted("Table 'shop.t' doesn't exist"), "Table ? doesn't exist");
         assert_eq!(redacted("Duplicate entry 'it's' for key 'PRIMARY'"), "Duplicate entry ?");
-        assert_eq!(redacted("near 'x' y' at line 12"), "near ? at line ?");
+        assert_eq!(redacted("near 'x' y' at line 12"), "near ?");
+        assert_eq!(redacted("near 'x' 'y' at line 12"), "near ? at line ?");
+        assert_eq!(redacted("Incorrect value: 'foo"), "Incorrect value: ?");
+        assert_eq!(redacted(&format!("Incorrect value: 'it's {}", "foo ".repeat(200))), "Incorrect value: ?");
         assert_eq!(redacted("Division by 0"), "Division by ?");
         assert_eq!(redacted("Lock wait timeout exceeded"), "Lock wait timeout exceeded");
     }
