@@ -39,7 +39,7 @@ const TARGETS: [Target; 6] = [
 const RUSTC_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Coverflow-checks -Copt-level=3 \
-    -Ccodegen-units=1";
+    -Ccodegen-units=8";
 
 /// Memory of a process; podtap takes some 60 MiB.
 const RSS_LIMIT_MB: u32 = 2048;
