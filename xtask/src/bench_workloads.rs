@@ -55,7 +55,8 @@ pub(crate) fn all(exchanges: usize) -> Result<(Vec<Workload>, Vec<String>)> {
     let commands = exchanges.div_ceil(5);
     match kept(&folder.join("mongodb"), exchanges, |folder| Ok(vec![mongodb_load(folder, commands)?])) {
         Ok(captures) => {
-            let what = "a MongoDB wire server (nx-27017) under pymongo: finds of one and of twenty, inserts, updates, deletes";
+            let what =
+                "a MongoDB wire server (nx-27017) under pymongo: finds of one and of twenty, inserts, updates, deletes";
             workloads
                 .extend(captures.into_iter().map(|capture| workload("mongodb", what, capture, "mongodb", MONGODB)));
         }

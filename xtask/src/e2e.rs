@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::{
-    e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx, e2e_outages,
-    e2e_page, e2e_security, e2e_soak,
+    e2e_chaos, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_memory, e2e_mongodb, e2e_mysql,
+    e2e_nginx, e2e_outages, e2e_page, e2e_security, e2e_soak,
 };
 
 #[derive(clap::Subcommand)]
@@ -19,6 +19,10 @@ pub(crate) enum Check {
     Live(e2e_live::Args),
     /// Live capture for a long time, with connections that come and go: memory, descriptors, sums
     Soak(e2e_soak::Args),
+    /// The memory of a pod under hostile traffic and hostile decoders, in a control group
+    Memory(e2e_memory::Args),
+    /// Damaged captures, clocks that jump, no descriptors, no CPU time, decoders that are gone, a Kafka that talks nonsense
+    Chaos(e2e_chaos::Args),
     /// What Kafka's consumers read against what podtap writes to a file
     Kafka,
     /// What arrives at Kafka while brokers are killed or cut off, disks are full, and podtap is killed
@@ -43,6 +47,8 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Mysql(args) => e2e_mysql::run(args),
         Check::Live(args) => e2e_live::run(args),
         Check::Soak(args) => e2e_soak::run(args),
+        Check::Memory(args) => e2e_memory::run(args),
+        Check::Chaos(args) => e2e_chaos::run(args),
         Check::Kafka => e2e_kafka::run(),
         Check::Outages(args) => e2e_outages::run(args),
         Check::Security(args) => e2e_security::run(args),

@@ -15,7 +15,7 @@ use crate::e2e_live::{INTERFACE, Namespaces, SERVER_ADDRESS, client_wrk, start_n
 use crate::e2e_outages_traffic::memory_bytes;
 use crate::e2e_page::address;
 use crate::process::{self, Running, Signal};
-use crate::{e2e_nginx, release, workspace};
+use crate::{e2e_nginx, release, sums, workspace};
 
 /// How long.
 #[derive(clap::Args)]
@@ -121,21 +121,9 @@ fn inside(args: &Args, client: &str) -> Result<()> {
     );
     ensure!(late.0 <= early.0 + SLACK_BYTES, "its memory grows, {}", see());
     ensure!(late.1 <= early.1, "its descriptors grow, {}", see());
-    let sum = |name: &str| -> f64 {
-        let values = metrics.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    };
-    for [all, by_fate, waiting] in [
-        ["podtap_packets_total", "podtap_packets_by_fate_total", "podtap_fragments_waiting"],
-        ["podtap_payload_bytes_total", "podtap_payload_bytes_by_fate_total", "podtap_payload_waiting_bytes"],
-    ] {
-        let parts = sum(by_fate) + sum(waiting);
-        ensure!(sum(all) > 0.0 && sum(all) == parts, "{all} is {}, its parts are {parts}", sum(all));
-    }
-    let count = |name: &str| {
-        let line = said.lines().find(|line| line.trim_end().ends_with(&format!("  {name}")));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
-    };
+    sums::metrics_add_up(&metrics)?;
+    let counts = sums::summary_adds_up(&said)?;
+    let count = |name: &str| counts.get(name).copied().unwrap_or(0);
     ensure!(count("packets dropped by kernel") == 0, "the kernel dropped packets, {}", see());
     // wrk counts what was answered in full in its time; a few more were asked.
     let exchanges = count("exchanges");

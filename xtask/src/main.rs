@@ -6,9 +6,11 @@ mod bench_kafka;
 mod bench_live;
 mod bench_workloads;
 mod captures;
+mod cgroup;
 mod demo;
 mod drivers;
 mod e2e;
+mod e2e_chaos;
 mod e2e_consumers;
 mod e2e_deploy;
 mod e2e_kafka;
@@ -16,6 +18,7 @@ mod e2e_live;
 mod e2e_live_overload;
 mod e2e_losses;
 mod e2e_lossy;
+mod e2e_memory;
 mod e2e_mongodb;
 mod e2e_mysql;
 mod e2e_mysql_drivers;
@@ -28,6 +31,7 @@ mod e2e_soak;
 mod e2e_zeek;
 mod examples;
 mod fuzz;
+mod hostile_traffic;
 mod kafka;
 mod kafka_cluster;
 mod memcached;
@@ -37,6 +41,8 @@ mod plugins;
 mod process;
 mod release;
 mod setup;
+mod sums;
+mod supply_chain;
 mod test;
 mod traffic;
 mod workspace;
@@ -71,6 +77,10 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Measure podtap's CPU time against libpcap and tshark
     Bench(bench::Args),
+    /// Check licences, sources, versions and advisories of what podtap is made of
+    Deny,
+    /// Write what a release is made of, as a software bill of materials (CycloneDX)
+    Sbom(supply_chain::SbomArgs),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +96,8 @@ fn main() -> ExitCode {
         Task::Examples(args) => examples::run(&args).map(success),
         Task::Fuzz(args) => fuzz::run(&args).map(success),
         Task::Bench(args) => bench::run(&args).map(success),
+        Task::Deny => supply_chain::deny().map(success),
+        Task::Sbom(args) => supply_chain::sbom(&args).map(success),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -2,15 +2,16 @@
 //!
 //! A step that fails does not keep the next ones from running. A step that cannot run here says why in one line.
 
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Output};
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 
 use crate::{
-    bench_instructions, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_mongodb, e2e_mysql, e2e_nginx,
-    e2e_outages, e2e_page, e2e_security, e2e_soak, examples, fuzz, kafka, mongodb, plugins, process, release, setup,
-    workspace,
+    bench_instructions, cgroup, e2e_chaos, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_memory,
+    e2e_mysql, e2e_nginx, e2e_outages, e2e_page, e2e_security, e2e_soak, examples, fuzz, kafka, mongodb, plugins,
+    process, release, setup, supply_chain, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -47,6 +48,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     tally.step("plugins", || plugins::run(plugins::Args::default()));
     tally.step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     tally.step("cargo test", || cargo(&["test", "--workspace", "--no-fail-fast"]));
+    match supply_chain::unavailable() {
+        Some(why) => tally.skip("deny", &why),
+        None => tally.step("deny", supply_chain::deny),
+    }
     if args.quick {
         tally.skip("stock decoders", "--quick");
         tally.skip("instructions", "--quick");
@@ -55,6 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tally.skip("e2e losses", "--quick");
         tally.skip("e2e live", "--quick");
         tally.skip("e2e soak", "--quick");
+        tally.skip("e2e memory", "--quick");
+        tally.skip("e2e chaos", "--quick");
         tally.skip("e2e mongodb", "--quick");
         tally.skip("e2e mysql", "--quick");
         tally.skip("e2e kafka", "--quick");
@@ -67,12 +74,23 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("Kafka: tested on librdkafka's mock cluster only");
     } else {
         tally.step("stock decoders", stock_decoders);
+        let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
+        let uninstalled = || mongodb::packages().err().map(|error| format!("pip cannot install it: {error:#}"));
+        // It mostly waits for a slow server.
+        let e2e_mongodb = match missing(&mongodb::PROGRAMS).or_else(&unprivileged).or_else(uninstalled) {
+            Some(why) => Err(why),
+            None => Ok(Beside::start(&["e2e", "mongodb"])),
+        };
         match missing(&bench_instructions::PROGRAMS).or_else(bench_instructions::unavailable) {
             Some(why) => tally.skip("instructions", &why),
             None => tally.step("instructions", || bench_instructions::run(&bench_instructions::Args::default())),
         }
         tally.step("fuzz", || fuzz::run(&fuzz::Args::for_seconds(FUZZ_SECONDS)));
-        let unprivileged = || (!process::can_be_privileged()).then(|| "a capture needs root or sudo".to_owned());
+        // What follows needs the processors for itself.
+        match e2e_mongodb {
+            Err(why) => tally.skip("e2e mongodb", &why),
+            Ok(beside) => tally.step("e2e mongodb", || beside.finish()),
+        }
         match missing(&e2e_nginx::PROGRAMS).or_else(&unprivileged) {
             Some(why) => {
                 tally.skip("e2e nginx", &why);
@@ -96,11 +114,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 tally.step("e2e soak", || e2e_soak::run(&e2e_soak::Args::of(SOAK_SECONDS)));
             }
         }
-        let uninstalled = || mongodb::packages().err().map(|error| format!("pip cannot install it: {error:#}"));
-        match missing(&mongodb::PROGRAMS).or_else(&unprivileged).or_else(uninstalled) {
-            Some(why) => tally.skip("e2e mongodb", &why),
-            None => tally.step("e2e mongodb", || e2e_mongodb::run(&e2e_mongodb::Args { podtap: None })),
+        match cgroup::unavailable() {
+            Some(why) => tally.skip("e2e memory", why),
+            None => tally.step("e2e memory", || e2e_memory::run(&e2e_memory::Args::default())),
         }
+        tally.step("e2e chaos", || e2e_chaos::run(&e2e_chaos::Args::default()));
         match examples::unavailable() {
             Some(why) => tally.skip("examples", &why),
             None => tally.step("examples", || examples::run(&examples::Args::default())),
@@ -169,6 +187,25 @@ impl Tally {
     fn skip(&mut self, name: &str, why: &str) {
         self.skipped += 1;
         println!("skipped: {name}: {why}");
+    }
+}
+
+/// A step in a process of its own, beside others. Its output is shown when it has ended.
+struct Beside(JoinHandle<Result<Output>>);
+
+impl Beside {
+    fn start(arguments: &'static [&str]) -> Beside {
+        Beside(thread::spawn(move || process::captured(Command::new(std::env::current_exe()?).args(arguments))))
+    }
+
+    fn finish(self) -> Result<()> {
+        let ended = self.0.join().map_err(|_| anyhow!("the thread that waits for it has panicked"))?;
+        let Output { status, stdout, stderr } = ended?;
+        for text in [stdout, stderr] {
+            print!("{}", String::from_utf8_lossy(&text));
+        }
+        ensure!(status.success(), "{status}");
+        Ok(())
     }
 }
 

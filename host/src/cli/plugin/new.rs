@@ -37,6 +37,7 @@ const TEMPLATE: &[(&str, &[u8])] = embedded!("sdk/template":
 const SDK: &[(&str, &[u8])] = embedded!("sdk":
     "src/bindings.rs",
     "src/delimiter.rs",
+    "src/digest.rs",
     "src/exchanges.rs",
     "src/exchanges/by_id.rs",
     "src/exchanges/in_order.rs",
