@@ -172,7 +172,8 @@ impl Bounds {
         let mut command = self.command(&group, podtap);
         let nobody = format!("127.0.0.1:{}", process::free_port()?);
         command.args(["replay", "-", "--connections", "--kafka-topic", "memory", "--kafka-brokers", &nobody]);
-        command.env("PODTAP_DELIVERY_SHUTDOWN_GRACE", "1s").stdin(File::open(folder.join("together.pcap"))?);
+        command.env("PODTAP_DELIVERY_TRAFFIC", "live").env("PODTAP_DELIVERY_SHUTDOWN_GRACE", "1s");
+        command.stdin(File::open(folder.join("together.pcap"))?);
         let output = command.stdout(Stdio::null()).output()?;
         fs::write(&log, &output.stderr)?;
         let (said, peak) = (String::from_utf8_lossy(&output.stderr), group.peak_bytes()?);

@@ -51,7 +51,7 @@ Whatever traffic, files and decoders do, podtap takes a bounded amount of memory
 counted. The counts are those of the summary at the end of a replay (there with blanks for `_`). Keys of the
 configuration are explained in [configuration.md](configuration.md); the other bounds are fixed.
 
-In all, under traffic that is made to cost most, podtap took 165 MiB with the bounds by default, and 240 MiB where Kafka was
+In all, under traffic that is made to cost most, podtap took 165 MiB with the bounds by default, and 223 MiB where Kafka was
 away as well. Most of that is what decoders keep (`decoder.memory_bytes`, for each) and connections that are open at once. In
 64 MiB it stays with these, where it writes to a file; Kafka takes more beside (see [Publishing](#publishing)).
 `cargo xtask e2e memory` holds it to both.
