@@ -65,19 +65,19 @@ fn check_bounds(run: &Run, harmless: &Run) {
 /// With an instance for each connection nothing else changes. With one for all, HTTP's exchanges do not.
 #[track_caller]
 fn check(order: &[u8], losses: &[&str]) {
-    check_with("64MiB", order, losses);
+    check_with("64MiB", "50ms", order, losses);
 }
 
-/// As [`check`], with so much memory for an instance.
+/// As [`check`], with so much memory for an instance and time for a call.
 #[track_caller]
-fn check_with(memory: &str, order: &[u8], losses: &[&str]) {
+fn check_with(memory: &str, time: &str, order: &[u8], losses: &[&str]) {
     let plugins = support::plugins("test-plugins");
     // As long as the order, so that all else is the same.
     let mut fine = b"> fine".to_vec();
     fine.resize(order.len().max(fine.len()), b'.');
     let mut settings = "batch_entries: 1, connections_per_instance: 1";
     for alone in [true, false] {
-        let config = format!("decoder: {{call_timeout: 50ms, memory_bytes: {memory}, {settings}}}");
+        let config = format!("decoder: {{call_timeout: {time}, memory_bytes: {memory}, {settings}}}");
         let harmless = replay(&with_order(&fine), &config, &[&plugins]);
         let run = replay(&with_order(order), &config, &[&plugins]);
         let what = format!("{}: {}", order.escape_ascii(), run.stderr);
@@ -121,12 +121,13 @@ fn a_panic_at_the_end_of_a_connection() {
 #[test]
 fn a_memory_bomb() {
     // Little, so that it is used up before the deadline, however busy the machine is.
-    check_with("8MiB", b"> grow", &["decoder memory breaches", BLAMED]);
+    check_with("8MiB", "50ms", b"> grow", &["decoder memory breaches", BLAMED]);
 }
 
 #[test]
 fn a_flood_of_exchanges() {
-    check(b"> flood", &["decoder oversized outputs", BLAMED]);
+    // Time enough to return it, likewise.
+    check_with("64MiB", "500ms", b"> flood", &["decoder oversized outputs", BLAMED]);
 }
 
 #[test]

@@ -163,8 +163,12 @@ fn what_is_lost_of_the_traffic_brings_no_secret_to_light() {
 #[test]
 fn a_decoder_that_breaks_tells_no_secret() {
     let plugins = support::plugins("test-plugins");
-    for (order, said) in [("> panic", "as ordered"), ("> recurse", "call stack exhausted"), ("> columns", "misbehave")]
-    {
+    for (order, said) in [
+        ("> panic", "as ordered"),
+        ("> quote", "its text may be of the traffic"),
+        ("> recurse", "call stack exhausted"),
+        ("> columns", "misbehave"),
+    ] {
         let (events, log) = replayed(&traffic::broken(order), "", "json", &["--plugins", plugins.to_str().unwrap()]);
         check("events", events, "> fine");
         check("the log", log, said);

@@ -355,8 +355,13 @@ thread_local! {
     static SANDBOX: RefCell<Sandbox> = const { RefCell::new(Sandbox(None)) };
 }
 
+/// Where, and what it says if the program itself says it: text that is put together may be of the traffic.
 fn report_panics() {
-    std::panic::set_hook(Box::new(|info| crate::log(Level::Error, &info.to_string())));
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let says = info.payload().downcast_ref::<&str>().copied().unwrap_or("(its text may be of the traffic)");
+        crate::log(Level::Error, &format!("panicked at {place}: {says}"));
+    }));
 }
 
 impl<D: Decoder> contract::Guest for Guest<D> {

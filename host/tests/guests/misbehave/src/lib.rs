@@ -113,6 +113,8 @@ fn obey(order: &[u8]) {
             std::hint::black_box(order);
         },
         b"> panic" => panic!("as ordered"),
+        // As where text of the traffic is sliced in the middle of a character.
+        b"> quote" => panic!("it has {}{}", std::hint::black_box("hush"), "hush"),
         b"> recurse" => recurse(&mut 0),
         b"> grow" => {
             let mut hoard = Vec::new();
