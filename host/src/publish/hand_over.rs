@@ -1,7 +1,7 @@
 //! How long the thread that decodes takes to hand its events over: the one place where an output could keep it waiting.
 //!
 //! It is measured for each chunk and not for each event, so that it may be measured always: twice the clock for some
-//! 64 KiB of events.
+//! 256 KiB of events.
 
 use std::fmt;
 use std::time::Duration;
