@@ -307,7 +307,8 @@ fn conclude(
     if let (Some(left), Some(spool)) = (left_in_spool(outputs), &config.spool.directory) {
         report_warning(&format!("{left} events are left in {}; the next run sends them", spool.display()));
     }
-    if !no_summary && (problems.is_empty() || outputs.summary().events() > 0) {
+    // Where nothing was read, the problems say all there is to say.
+    if !no_summary && (problems.is_empty() || outputs.summary().events() > 0 || report.count("packets") > 0) {
         let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
         // On a terminal the lines of the exchanges stand right above.
         let gap = if io::stderr().is_terminal() { "\n" } else { "" };
