@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use super::{HandOver, Traffic};
 use crate::stop::Stop;
 
-/// A chunk of this many bytes is handed over: to wake the other side takes as long as to decode a dozen exchanges.
+/// A chunk of this many bytes is handed over: to wake the other side takes as long as to decode several exchanges.
 const CHUNK_BYTES: usize = 256 << 10;
 /// What a chunk takes, unless its last event is a large one.
 const CHUNK_CAPACITY: usize = CHUNK_BYTES + CHUNK_BYTES / 4;
