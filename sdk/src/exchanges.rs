@@ -248,14 +248,10 @@ pub(crate) trait Close {
 /// Messages of a side, one after another until it ends; where its stream breaks, `resync` finds the next one.
 async fn messages<F: Fn(&[u8]) -> Option<usize>>(
     mut stream: Stream,
-    midstream: bool,
     find: F,
     mut read: impl AsyncFnMut(&mut Stream) -> Result<(), Break>,
     resync: impl AsyncFn(&mut Stream, &F),
 ) -> Result<(), Break> {
-    if midstream {
-        stream.look_for(&find).await;
-    }
     loop {
         match read(&mut stream).await {
             Ok(()) => {}

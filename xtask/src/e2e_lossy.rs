@@ -1,6 +1,8 @@
 //! What becomes of exchanges when packets are lost: nothing may be paired wrongly, the rest is reported, losses show.
 //!
 //! Takes a capture without losses and the events of it, leaves out one packet in a hundred, replays that and compares.
+//! Then the same of the capture's beginning, over and over with more losses: what is lost of a connection's beginning is
+//! seldom the same.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,8 +14,13 @@ use serde_json::Value;
 
 use crate::{process, release};
 
-/// One packet in so many is left out.
+/// One packet in so many is left out, of the whole and of the beginning.
 const ONE_IN: u64 = 100;
+const ONE_IN_BEGINNING: u64 = 15;
+
+/// So many packets are a beginning, and so often it is tried.
+const BEGINNING: usize = 400;
+const ROUNDS: u64 = 100;
 
 /// Lengths of a pcap file's header and of a packet's.
 const FILE_HEADER: usize = 24;
@@ -21,33 +28,57 @@ const PACKET_HEADER: usize = 16;
 
 /// Replays the capture with losses; says what came of it.
 pub(crate) fn check(podtap: &Path, capture: &Path, events: &Path) -> Result<String> {
+    let known = known(BufReader::new(File::open(events)?))?;
     let lossy = capture.with_extension("lossy.pcap");
-    let left_out = leave_out(capture, &lossy)?;
-    let lossy_events = lossy.with_extension("jsonl");
-    let mut replay = release::command(podtap);
-    replay.arg("replay").arg(&lossy).args(["--output", "json", "--output-file"]).arg(&lossy_events);
-    process::output(&mut replay)?;
-    let said = compare(BufReader::new(File::open(events)?), BufReader::new(File::open(&lossy_events)?))?;
+    let left_out = leave_out(capture, &lossy, 1, ONE_IN, usize::MAX)?;
+    let Found { whole, damaged } = replay(podtap, &lossy, &known)?;
+    let total = known.len() as u64;
+    ensure!(whole * 100 >= total * 90, "only {whole} of {total} exchanges are whole");
+    let mut beginnings = Found::default();
+    for round in 1..=ROUNDS {
+        leave_out(capture, &lossy, round, ONE_IN_BEGINNING, BEGINNING)?;
+        let found = replay(podtap, &lossy, &known).with_context(|| format!("round {round}, {}", lossy.display()))?;
+        beginnings.whole += found.whole;
+        beginnings.damaged += found.damaged;
+    }
+    ensure!(beginnings.whole > beginnings.damaged, "only {} exchanges of beginnings are whole", beginnings.whole);
     fs::remove_file(&lossy)?;
-    Ok(format!("{left_out} packets left out; {said}"))
+    Ok(format!(
+        "{left_out} packets left out; of {total} exchanges {whole} are whole and the same, {damaged} say that something \
+         is missing; of {ROUNDS} beginnings with 1 in {ONE_IN_BEGINNING} lost {} and {}",
+        beginnings.whole, beginnings.damaged
+    ))
 }
 
-/// Copies a pcap file (as tcpdump writes it, in this machine's byte order) but for one packet in [`ONE_IN`]; their number.
-fn leave_out(from: &Path, to: &Path) -> Result<u64> {
+/// Replays a capture with losses and compares its exchanges with those known.
+fn replay(podtap: &Path, lossy: &Path, known: &Known) -> Result<Found> {
+    let events = lossy.with_extension("jsonl");
+    let mut replay = release::command(podtap);
+    replay.arg("replay").arg(lossy).args(["--output", "json", "--output-file"]).arg(&events);
+    process::output(&mut replay)?;
+    compare(known, BufReader::new(File::open(&events)?))
+}
+
+/// Copies the first packets of a pcap file (as tcpdump writes it, in this machine's byte order) but for one in `one_in`;
+/// says how many it left out.
+fn leave_out(from: &Path, to: &Path, seed: u64, one_in: u64, packets: usize) -> Result<u64> {
     let mut reader = BufReader::new(File::open(from)?);
     let mut writer = BufWriter::new(File::create(to)?);
     let mut header = [0; FILE_HEADER];
     reader.read_exact(&mut header)?;
     writer.write_all(&header)?;
-    let (mut left_out, mut random) = (0, 1_u64);
+    let (mut left_out, mut random) = (0, seed);
     let mut header = [0; PACKET_HEADER];
-    while reader.read_exact(&mut header).is_ok() {
+    for _ in 0..packets {
+        if reader.read_exact(&mut header).is_err() {
+            break;
+        }
         let length = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
         let mut packet = vec![0; length as usize];
         reader.read_exact(&mut packet)?;
         // Knuth's constants; the upper bits are the random ones. The same packets in every run.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        if (random >> 33) % ONE_IN == 0 {
+        if (random >> 33) % one_in == 0 {
             left_out += 1;
             continue;
         }
@@ -77,18 +108,29 @@ fn parts(event: &Value) -> Option<((u64, String), (String, String))> {
     Some((key, (request, response)))
 }
 
-fn compare(complete: impl BufRead, lossy: impl BufRead) -> Result<String> {
+fn known(complete: impl BufRead) -> Result<Known> {
     let mut known = Known::new();
     for line in complete.lines() {
         known.extend(parts(&serde_json::from_str(&line?)?));
     }
-    let (mut whole, mut damaged) = (0_u64, 0_u64);
+    Ok(known)
+}
+
+/// How many exchanges with losses are as those without, and how many say that something is missing.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    whole: u64,
+    damaged: u64,
+}
+
+fn compare(known: &Known, lossy: impl BufRead) -> Result<Found> {
+    let mut counts = Found::default();
     for line in lossy.lines() {
         let line = line?;
         let event: Value = serde_json::from_str(&line)?;
         let paired = matches!(event["outcome"].as_str(), Some("ok" | "error"));
         if !paired || event.get("loss").is_some() {
-            damaged += 1;
+            counts.damaged += 1;
             continue;
         }
         let (key, found) = parts(&event).with_context(|| format!("not an exchange: {line}"))?;
@@ -96,16 +138,14 @@ fn compare(complete: impl BufRead, lossy: impl BufRead) -> Result<String> {
         // The statement is unknown where its PREPARE was lost.
         let same_request = found.0 == expected.0 || event["operation"] == "EXECUTE" || event["operation"] == "RESET";
         ensure!(same_request && found.1 == expected.1, "paired wrongly, {expected:?} without losses: {line}");
-        whole += 1;
+        counts.whole += 1;
     }
-    let total = known.len() as u64;
-    ensure!(whole * 100 >= total * 90, "only {whole} of {total} exchanges are whole");
-    Ok(format!("of {total} exchanges {whole} are whole and the same, {damaged} say that something is missing"))
+    Ok(counts)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::compare;
+    use super::{Found, compare, known};
 
     fn event(time: &str, bytes: u64, outcome: &str) -> String {
         format!(
@@ -121,9 +161,9 @@ mod tests {
         let check = |changed: String| {
             let mut lossy = complete.clone();
             lossy[3] = changed;
-            compare(complete.join("\n").as_bytes(), lossy.join("\n").as_bytes())
+            compare(&known(complete.join("\n").as_bytes()).unwrap(), lossy.join("\n").as_bytes())
         };
-        assert!(check(event("3", 0, "no_response")).unwrap().contains("10 exchanges 9 are whole"));
+        assert_eq!(check(event("3", 0, "no_response")).unwrap(), Found { whole: 9, damaged: 1 });
         assert!(check(event("3", 4, "ok")).unwrap_err().to_string().contains("paired wrongly"));
         assert!(check(event("33", 3, "ok")).unwrap_err().to_string().contains("no request was sent then"));
     }

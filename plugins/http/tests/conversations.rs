@@ -186,6 +186,18 @@ fn a_response_without_its_request_is_unmatched() {
 }
 
 #[test]
+fn a_first_response_that_is_lost_is_not_the_next_one() {
+    let conversation = Conversation::midstream()
+        .client("GET /1 HTTP/1.1\r\n\r\n")
+        .server_gap(40)
+        .client("GET /2 HTTP/1.1\r\n\r\n")
+        .server("HTTP/1.1 204 No Content\r\n\r\n");
+    let exchanges = conversation.cut::<Http>(podtap_sdk::testing::Cut::Whole);
+    assert!(exchanges[0].starts_with("no_response GET /1 "), "{exchanges:?}");
+    assert!(exchanges[1].starts_with("ok GET /2 "), "{exchanges:?}");
+}
+
+#[test]
 fn a_gap_in_a_body_is_a_loss_and_no_more() {
     let conversation = Conversation::new()
         .client("GET /1 HTTP/1.1\r\n\r\n")

@@ -75,7 +75,7 @@ impl Decoder for MySql {
         let responses = async move {
             let (session, exchanges) = of_server;
             if midstream {
-                reply::begin_midstream(&mut server, &session).await;
+                reply::begin_midstream(&mut server, &session, &exchanges).await;
             }
             if reply::responses(&mut server, &session, &exchanges).await.is_err() {
                 return Err(Break::End);

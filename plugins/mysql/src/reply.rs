@@ -58,9 +58,9 @@ pub(crate) async fn resync(server: &mut Stream, session: &Shared, exchanges: &Ex
 }
 
 /// As [`resync`], where a connection is seen from its middle: a command that was seen already waits for what comes first.
-pub(crate) async fn begin_midstream(server: &mut Stream, session: &Shared) {
+pub(crate) async fn begin_midstream(server: &mut Stream, session: &Shared, exchanges: &Exchanges<Asked>) {
     session.borrow_mut().server_losses = server.losses();
-    server.resync(|bytes| find(bytes, session)).await;
+    exchanges.first_response(server, |bytes| find(bytes, session)).await;
 }
 
 /// The response that is waited for at a segment's start.

@@ -449,6 +449,19 @@ fn a_connection_seen_from_its_middle() {
 }
 
 #[test]
+fn a_first_response_that_is_lost_is_not_the_next_one() {
+    let conversation = Conversation::midstream()
+        .client(query("SELECT a FROM t"))
+        .server_gap(11)
+        .client(query("SELECT a FROM u"))
+        .server(ok(1))
+        .client(query("SELECT a FROM v"))
+        .server(ok(1));
+    let expected = ["no_response SELECT t", "ok SELECT u", "ok SELECT v"];
+    compare(&conversation.cut::<MySql>(Cut::Whole), &expected);
+}
+
+#[test]
 fn a_gap_in_rows_is_a_loss_and_what_cannot_be_known_is_not_told() {
     let payloads = result(true, &["abcdefgh", "abcdefgh"], 2);
     let bytes = packets(1, payloads);

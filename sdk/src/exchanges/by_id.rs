@@ -239,12 +239,15 @@ impl<T: Default + 'static> ExchangesById<T> {
         F: Fn(&[u8]) -> Option<usize> + 'static,
         R: AsyncFnMut(&mut Stream, &ExchangesById<T>) -> Result<(), Break> + 'static,
     {
-        let (exchanges, client) = (self.clone(), connection.client());
+        let (exchanges, mut client) = (self.clone(), connection.client());
         let midstream = connection.is_midstream();
         async move {
             let read = async |client: &mut Stream| read(client, &exchanges).await;
             let resync = async |client: &mut Stream, find: &F| exchanges.resync_requests_by(client, find).await;
-            messages(client, midstream, find, read, resync).await
+            if midstream {
+                client.look_for(&find).await;
+            }
+            messages(client, find, read, resync).await
         }
     }
 
@@ -290,12 +293,15 @@ impl<T: Default + 'static> ExchangesById<T> {
         F: Fn(&[u8]) -> Option<usize> + 'static,
         R: AsyncFnMut(&mut Stream, &ExchangesById<T>) -> Result<(), Break> + 'static,
     {
-        let (exchanges, server) = (self.clone(), connection.server());
+        let (exchanges, mut server) = (self.clone(), connection.server());
         let midstream = connection.is_midstream();
         async move {
             let read = async |server: &mut Stream| read(server, &exchanges).await;
             let resync = async |server: &mut Stream, find: &F| exchanges.resync_responses_by(server, find).await;
-            messages(server, midstream, find, read, resync).await
+            if midstream {
+                server.look_for(&find).await;
+            }
+            messages(server, find, read, resync).await
         }
     }
 

@@ -321,12 +321,15 @@ impl<T: Default + 'static> Exchanges<T> {
         F: Fn(&[u8]) -> Option<usize> + 'static,
         R: AsyncFnMut(&mut Stream, &Exchanges<T>) -> Result<(), Break> + 'static,
     {
-        let (exchanges, client) = (self.clone(), connection.client());
+        let (exchanges, mut client) = (self.clone(), connection.client());
         let midstream = connection.is_midstream();
         async move {
             let read = async |client: &mut Stream| read(client, &exchanges).await;
             let resync = async |client: &mut Stream, find: &F| exchanges.resync_requests_by(client, find).await;
-            messages(client, midstream, find, read, resync).await
+            if midstream {
+                client.look_for(&find).await;
+            }
+            messages(client, find, read, resync).await
         }
     }
 
@@ -383,12 +386,15 @@ impl<T: Default + 'static> Exchanges<T> {
         F: Fn(&[u8]) -> Option<usize> + 'static,
         R: AsyncFnMut(&mut Stream, &Exchanges<T>) -> Result<(), Break> + 'static,
     {
-        let (exchanges, server) = (self.clone(), connection.server());
+        let (exchanges, mut server) = (self.clone(), connection.server());
         let midstream = connection.is_midstream();
         async move {
             let read = async |server: &mut Stream| read(server, &exchanges).await;
             let resync = async |server: &mut Stream, find: &F| exchanges.resync_responses_by(server, find).await;
-            messages(server, midstream, find, read, resync).await
+            if midstream {
+                exchanges.first_response_by(&mut server, &find).await;
+            }
+            messages(server, find, read, resync).await
         }
     }
 
@@ -400,6 +406,23 @@ impl<T: Default + 'static> Exchanges<T> {
     /// [`Break::Malformed`]: crate::Break::Malformed
     pub async fn resync_responses(&self, server: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
         self.resync_responses_by(server, &find).await;
+    }
+
+    /// In a connection seen from its middle: goes on with the first response, which `find` recognises as in
+    /// [`Stream::resync`]. A request seen before waits for it, unless the client asks again after the server has sent, or
+    /// lost, something else: then that was its response.
+    pub async fn first_response(&self, server: &mut Stream, find: impl Fn(&[u8]) -> Option<usize>) {
+        self.first_response_by(server, &find).await;
+    }
+
+    async fn first_response_by(&self, server: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
+        while let Sought::Passed { lost } = server.seek(find).await {
+            let mut pairing = self.pairing.borrow_mut();
+            if let Some(front) = pairing.waiting.front_mut() {
+                front.lost_bytes += lost;
+                pairing.lose_responses();
+            }
+        }
     }
 
     async fn resync_responses_by(&self, server: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
