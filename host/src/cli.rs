@@ -17,7 +17,7 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::admin::{Board, Server};
-use crate::config::{self, Config, Flag, Log, LogFormat, LogLevel, OutputFormat, TrafficChoice};
+use crate::config::{self, Config, Flag, Loaded, Log, LogFormat, LogLevel, OutputFormat, TrafficChoice};
 use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
 use crate::publish::{Outputs, PublishError, Traffic, Waits};
 use crate::reference;
@@ -168,23 +168,29 @@ fn validate(file: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The configuration of a file, the environment and flags; with it the log starts.
+/// As [`read_config`]; with it the log starts.
 fn load_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Config> {
-    let (config, warnings) = read_config(file, flags)?;
-    start_log(config.log);
-    for warning in &warnings {
+    let loaded = read_config(file, flags)?;
+    start_log(loaded.config.log);
+    for warning in &loaded.warnings {
         report_warning(warning);
     }
-    Ok(config)
+    if let Some(fitted) = &loaded.fitted {
+        tracing::info!("{fitted}");
+    }
+    Ok(loaded.config)
 }
 
-/// The configuration of a file, the environment and flags, and what is to be warned of.
-fn read_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<(Config, Vec<String>)> {
+/// The configuration of a file, the environment and flags, with bounds that fit into the memory there is.
+fn read_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Loaded> {
     // Variables that are not UTF-8 are none of ours.
     let variables =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let loaded = Config::load(file, variables, flags)?;
-    Ok((loaded.config, loaded.warnings))
+    let mut loaded = Config::load(file, variables, flags)?;
+    if let Some(limit) = config::memory_limit() {
+        loaded.fit(limit);
+    }
+    Ok(loaded)
 }
 
 /// Directories of `--plugins`, as a flag sets them.

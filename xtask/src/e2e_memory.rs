@@ -2,13 +2,11 @@
 //!
 //! It runs in a control group, where the kernel kills what takes more than its bound. It reads captures that are made to
 //! cost it most (`hostile_traffic`), all of them together, captures of others where `PODTAP_CAPTURES` has them, and one that
-//! orders a hostile decoder (host/tests/guests/misbehave) to do its worst. Twice:
+//! orders a hostile decoder (host/tests/guests/misbehave) to do its worst. That with no configuration at all, in each of
+//! [`LIMITS_MIB`]; and in each from a pipe while Kafka is away, so that as much waits as may. In the least also live, on the
+//! loopback interface.
 //!
-//! 1. With the bounds that it has by default, in the 256 MiB that deploy/ gives a sidecar. There also from a pipe while Kafka
-//!    is away, so that as much waits as may.
-//! 2. With lower bounds, [`SMALL`], in 64 MiB. There also live, on the loopback interface.
-//!
-//! Neither may be killed or panic, and every packet and every byte has to be in one place.
+//! It may neither be killed nor panic, and every packet and every byte has to be in one place.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -27,9 +25,9 @@ use crate::{release, sums, workspace};
 /// What to check.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The memory that podtap has with its bounds by default: that of a sidecar (deploy/kubernetes/components/sidecar)
-    #[arg(long, default_value_t = DEFAULT_LIMIT_MIB)]
-    default_mib: u64,
+    /// What podtap's memory is limited to, in MiB, one run each
+    #[arg(long, value_delimiter = ',', default_values_t = LIMITS_MIB)]
+    limits_mib: Vec<u64>,
     /// An executable with `plugins` and `test-plugins` beside it, to check instead of building the release
     #[arg(long)]
     podtap: Option<PathBuf>,
@@ -37,21 +35,12 @@ pub(crate) struct Args {
 
 impl Default for Args {
     fn default() -> Args {
-        Args { default_mib: DEFAULT_LIMIT_MIB, podtap: None }
+        Args { limits_mib: LIMITS_MIB.to_vec(), podtap: None }
     }
 }
 
-const DEFAULT_LIMIT_MIB: u64 = 256;
-
-const SMALL_LIMIT_MIB: u64 = 64;
-
-/// Bounds with which podtap fits there. docs/limits.md says what happens at each.
-const SMALL: [(&str, &str); 4] = [
-    ("PODTAP_DECODER_MEMORY_BYTES", "8MiB"),
-    ("PODTAP_STREAM_MAX_CONNECTIONS", "8192"),
-    ("PODTAP_STREAM_TOTAL_BUFFER_BYTES", "8MiB"),
-    ("PODTAP_DELIVERY_QUEUE_BYTES", "4MiB"),
-];
+/// What deploy/ gives a sidecar, and those from which on podtap lowers its bounds (docs/limits.md).
+const LIMITS_MIB: [u64; 3] = [256, 128, 64];
 
 /// Connections of the live check, each with a request of so many bytes without an end.
 const LIVE_CONNECTIONS: usize = 400;
@@ -91,17 +80,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         None => println!("skipped: memory: captures of others: PODTAP_CAPTURES is not set"),
     }
-    let default = Bounds { limit_mib: args.default_mib, what: "bounds as by default", settings: &[] };
-    let small = Bounds { limit_mib: SMALL_LIMIT_MIB, what: "low bounds", settings: &SMALL };
-    for bounds in [&default, &small] {
+    for &limit_mib in &args.limits_mib {
+        let limit = Limit { mib: limit_mib };
         let mut most = 0;
         for input in &inputs {
-            most = most.max(bounds.replay(&podtap, input, &folder)?);
+            most = most.max(limit.replay(&podtap, input, &folder)?);
         }
-        println!("memory: {}: at most {} of {} MiB", bounds.what, mebibytes(most), bounds.limit_mib);
+        most = most.max(limit.without_kafka(&podtap, &folder)?);
+        println!("memory: at most {} of {limit_mib} MiB", mebibytes(most));
     }
-    default.without_kafka(&podtap, &folder)?;
-    small.live(&podtap, &folder)?;
+    if let Some(&mib) = args.limits_mib.iter().min() {
+        Limit { mib }.live(&podtap, &folder)?;
+    }
     // Half a gigabyte, which is made anew in seconds.
     Ok(fs::remove_dir_all(folder)?)
 }
@@ -117,28 +107,26 @@ struct Input {
 }
 
 /// What podtap may take.
-struct Bounds {
-    limit_mib: u64,
-    what: &'static str,
-    settings: &'static [(&'static str, &'static str)],
+#[derive(Clone, Copy)]
+struct Limit {
+    mib: u64,
 }
 
-impl Bounds {
-    fn group(&self) -> Result<Cgroup> {
-        Cgroup::make("memory", Some(self.limit_mib << 20), None)
+impl Limit {
+    fn group(self) -> Result<Cgroup> {
+        Cgroup::make("memory", Some(self.mib << 20), None)
     }
 
-    fn command(&self, group: &Cgroup, podtap: &Path) -> Command {
+    fn command(self, group: &Cgroup, podtap: &Path) -> Command {
         let mut command = group.command(podtap);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PODTAP_")) {
             command.env_remove(name);
         }
-        command.envs(self.settings.iter().copied());
         command
     }
 
     /// The most memory that the group had.
-    fn replay(&self, podtap: &Path, input: &Input, folder: &Path) -> Result<u64> {
+    fn replay(self, podtap: &Path, input: &Input, folder: &Path) -> Result<u64> {
         let group = self.group()?;
         let mut command = self.command(&group, podtap);
         command
@@ -152,7 +140,7 @@ impl Bounds {
         let said = String::from_utf8_lossy(&output.stderr);
         let log = folder.join("podtap.log");
         fs::write(&log, &output.stderr)?;
-        let what = format!("{}, {}: see {}", input.what, self.what, workspace::short(&log));
+        let what = format!("{}, {} MiB: see {}", input.what, self.mib, workspace::short(&log));
         let peak = group.peak_bytes()?;
         ensure!(group.kills()? == 0, "the kernel killed podtap for its memory, at {} MiB: {what}", mebibytes(peak));
         // Captures of others are damaged in part, which is 1.
@@ -162,12 +150,12 @@ impl Bounds {
         let counts = sums::summary_adds_up(&said).context(what.clone())?;
         let packets = counts.get("packets").copied();
         ensure!(input.packets.is_none() || packets == input.packets, "{packets:?} packets: {what}");
-        println!("memory: {} MiB of {}, {}: {}", mebibytes(peak), self.limit_mib, self.what, input.what);
+        println!("memory: {} MiB of {}: {}", mebibytes(peak), self.mib, input.what);
         Ok(peak)
     }
 
     /// What costs most, as live traffic, with a Kafka that is not there.
-    fn without_kafka(&self, podtap: &Path, folder: &Path) -> Result<()> {
+    fn without_kafka(self, podtap: &Path, folder: &Path) -> Result<u64> {
         let (group, log) = (self.group()?, folder.join("podtap.log"));
         let mut command = self.command(&group, podtap);
         let nobody = format!("127.0.0.1:{}", process::free_port()?);
@@ -190,17 +178,12 @@ impl Bounds {
             sum("not delivered: "),
             see()
         );
-        println!(
-            "memory: {} MiB of {}, {}: most of these at once, without Kafka",
-            mebibytes(peak),
-            self.limit_mib,
-            self.what
-        );
-        Ok(())
+        println!("memory: {} MiB of {}: most of these at once, without Kafka", mebibytes(peak), self.mib);
+        Ok(peak)
     }
 
     /// Live, on the loopback interface: many requests at once without an end.
-    fn live(&self, podtap: &Path, folder: &Path) -> Result<()> {
+    fn live(self, podtap: &Path, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
         let (group, log) = (self.group()?, folder.join("live.log"));
         let mut command = self.command(&group, podtap);
@@ -239,7 +222,7 @@ impl Bounds {
         println!(
             "memory: {} MiB of {}, live: {LIVE_CONNECTIONS} HTTP requests at once without an end",
             mebibytes(peak),
-            self.limit_mib
+            self.mib
         );
         Ok(())
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{load_config, paths_flag, plugins_flag, read_config, report_error, word};
-use crate::config::{Config, Flag, LogLevel, OutputFormat};
+use crate::config::{Config, Flag, Loaded, LogLevel, OutputFormat};
 use crate::event::Format;
 use crate::publish::Colour;
 
@@ -33,7 +33,7 @@ impl Decoding {
     }
 
     /// As [`Decoding::load`], without the log, and what is to be warned of.
-    pub(super) fn load_silently(&self, more: Vec<Flag>) -> anyhow::Result<(Config, Vec<String>)> {
+    pub(super) fn load_silently(&self, more: Vec<Flag>) -> anyhow::Result<Loaded> {
         read_config(self.config.as_deref(), &self.flags(more))
     }
 

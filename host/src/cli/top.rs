@@ -14,7 +14,7 @@ use super::from_topic::FromTopic;
 use super::read::usage;
 use super::tap::DEFAULT_AGENT;
 use super::{report_error, report_warning};
-use crate::config::Kafka;
+use crate::config::{Kafka, Loaded};
 use crate::filter::Filter;
 use crate::publish::Colour;
 use crate::read;
@@ -71,7 +71,7 @@ impl TopArguments {
             return Ok(usage(&format!("--filter: {error}")));
         }
         // Without the log: it would be written over what is shown.
-        let (mut config, warnings) = self.decoding.load_silently(self.topic.flags())?;
+        let Loaded { mut config, warnings, .. } = self.decoding.load_silently(self.topic.flags())?;
         config.events.connections = false;
         warnings.iter().for_each(|warning| report_warning(warning));
         let (source, name) = match self.source(&config.kafka) {

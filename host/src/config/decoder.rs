@@ -11,7 +11,7 @@ use super::units::{ByteSize, HumanDuration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Decoder {
-    /// Memory of one decoder instance.
+    /// Memory of one decoder instance. Less by default where podtap's memory is limited, see limits.md.
     #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "4GiB"))]
     pub memory_bytes: ByteSize,
     /// Time that one call of a decoder may take.

@@ -11,7 +11,8 @@ use super::units::{ByteSize, HumanDuration};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Delivery {
-    /// Events that wait in memory for an output, each output for itself.
+    /// Events that wait in memory for an output, each output for itself. Less by default where podtap's memory is limited,
+    /// see limits.md.
     #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "16GiB"))]
     pub queue_bytes: ByteSize,
     /// What happens when an output does not keep up and its queue is full. `recorded`: reading waits, as nothing is lost by

@@ -13,6 +13,7 @@ mod detection;
 mod digest;
 mod environment;
 mod events;
+mod fit;
 mod kafka;
 mod keys;
 mod log;
@@ -33,6 +34,8 @@ pub use delivery::{Delivery, TrafficChoice};
 pub use detection::Detection;
 pub use digest::Digest;
 pub use events::Events;
+pub(crate) use fit::STEPS as MEMORY_STEPS;
+pub use fit::memory_limit;
 pub use kafka::{Compression, Kafka, LibrdkafkaOptions, PROTOCOL_IN_TOPIC, RecordKey, RecordTimestamp, SaslMechanism};
 pub use keys::{Key, Kind, Section, schema, sections};
 pub use log::{Log, LogFormat, LogLevel};
@@ -44,7 +47,7 @@ pub use spool::Spool;
 pub use stream::Stream;
 pub use units::{ByteSize, HumanDuration};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -98,6 +101,17 @@ pub struct Loaded {
     pub config: Config,
     /// One line each.
     pub warnings: Vec<String>,
+    /// What was lowered, and why, see [`Loaded::fit`]; a line for the log.
+    pub fitted: Option<String>,
+    /// Paths of the keys that are set.
+    set: HashSet<String>,
+}
+
+impl Loaded {
+    /// Lowers bounds that are not set, so that podtap stays within `limit` bytes of memory.
+    pub fn fit(&mut self, limit: u64) {
+        self.fitted = fit::fit(&mut self.config, &self.set, limit);
+    }
 }
 
 /// A key set on the command line.
@@ -328,7 +342,8 @@ impl Merge {
                     self.problems.push(found);
                 }
                 if self.problems.is_empty() {
-                    return Ok(Loaded { config, warnings: self.warnings });
+                    let set = self.origins.into_keys().collect();
+                    return Ok(Loaded { config, warnings: self.warnings, fitted: None, set });
                 }
             }
             Err(error) => self.problems.push(Problem { origin: None, key: None, message: error.to_string() }),

@@ -13,12 +13,14 @@ use super::units::{ByteSize, HumanDuration};
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
     /// Connections tracked at once. Beyond, the cheapest to lose goes: half-open ones first, then the longest idle.
+    /// Fewer by default where podtap's memory is limited, see limits.md.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_connections: u32,
     /// Out-of-order bytes kept for one side of a connection. Beyond, the hole before them is declared lost.
     #[schemars(extend("x-minimum" = "4KiB", "x-maximum" = "1GiB"))]
     pub side_buffer_bytes: ByteSize,
     /// Out-of-order bytes kept in all. Beyond, the connection that asks for more gives up its oldest hole.
+    /// Less by default where podtap's memory is limited, see limits.md.
     #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "64GiB"))]
     pub total_buffer_bytes: ByteSize,
     /// Out-of-order segments kept for one side of a connection.

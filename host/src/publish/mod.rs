@@ -13,7 +13,8 @@ mod printable;
 mod queue;
 mod record;
 mod sink;
-mod spool;
+#[doc(hidden)]
+pub mod spool;
 mod status;
 mod stream;
 mod text;
@@ -24,8 +25,7 @@ pub use error::PublishError;
 pub use hand_over::HandOver;
 pub use kafka::Kafka;
 pub(crate) use kafka::{
-    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_TOPICS, NO_TOKEN_FILE, TokenFile,
-    set_security, setting_error,
+    LIBRDKAFKA_RECORD_BYTES, MAX_TOPICS, NO_TOKEN_FILE, TokenFile, librdkafka_queue, set_security, setting_error,
 };
 pub use printable::Printable;
 pub(crate) use queue::MAX_SPARE_BYTES;

@@ -6,12 +6,9 @@ use std::fmt::{self, Write as _};
 use super::{cell, default_of};
 use crate::admin::fixed as admin;
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
-use crate::config::{ByteSize, HumanDuration};
+use crate::config::{ByteSize, Config, HumanDuration, MEMORY_STEPS};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
-use crate::publish::{
-    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS,
-    MAX_SPARE_BYTES, MAX_TOPICS,
-};
+use crate::publish::{LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES, MAX_TOPICS, librdkafka_queue};
 use crate::summary::MAX_ROWS;
 use crate::{filter, read, report, view};
 
@@ -52,15 +49,18 @@ counted. The counts are those of the summary at the end of a replay (there with 
 configuration are explained in [configuration.md](configuration.md); the other bounds are fixed.
 
 In all, under traffic that is made to cost most, podtap took 165 MiB with the bounds by default, and 223 MiB where Kafka was
-away as well. Most of that is what decoders keep (`decoder.memory_bytes`, for each) and connections that are open at once. In
-64 MiB it stays with these, where it writes to a file; Kafka takes more beside (see [Publishing](#publishing)).
-`cargo xtask e2e memory` holds it to both.
+away as well. Most of that is what decoders keep (`decoder.memory_bytes`, for each) and connections that are open at once.
+Where the memory of its container is limited to less than 256MiB, it lowers what costs most, unless the configuration sets
+it, and says so in its log:
 
-```yaml
-decoder: {memory_bytes: 8MiB}
-stream: {max_connections: 8192, total_buffer_bytes: 8MiB}
-delivery: {queue_bytes: 4MiB}
-```
+| limit | lowered to |
+|---|---|
+";
+
+/// What follows the table of what is lowered.
+const FITTED: &str = "
+`cargo xtask e2e memory` holds it to 256, 128 and 64 MiB. That is with one capture worker and the three stock decoders: a
+further worker has further instances of them.
 ";
 
 type Rows = Vec<Limit>;
@@ -84,7 +84,12 @@ fn time(ns: u64) -> HumanDuration {
 /// All bounds, by what they are of.
 pub fn limits() -> [(&'static str, Rows); 9] {
     const BLAMED: &str = "connections_blamed";
-    let librdkafka = LIBRDKAFKA_QUEUE_BYTES + LIBRDKAFKA_QUEUE_RECORDS * LIBRDKAFKA_RECORD_BYTES;
+    let kafka = |queue: usize| {
+        let (bytes, records) = librdkafka_queue(queue);
+        (queue + bytes + records * LIBRDKAFKA_RECORD_BYTES + MAX_SPARE_BYTES).div_ceil(1 << 20)
+    };
+    let queue = Config::default().delivery.queue_bytes.as_usize();
+    let ((most_bytes, most_records), (least_bytes, least_records)) = (librdkafka_queue(queue), librdkafka_queue(0));
     [
         (
             "Packets and connections",
@@ -321,14 +326,19 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                 ),
                 fixed(
                     "events that librdkafka holds, beside that queue",
-                    format!("{}, {LIBRDKAFKA_QUEUE_RECORDS} events", bytes(LIBRDKAFKA_QUEUE_BYTES)),
+                    format!(
+                        "{}, {most_records} events; for a smaller queue less: twice its bytes, at least {} and \
+                         {least_records} events",
+                        bytes(most_bytes),
+                        bytes(least_bytes)
+                    ),
                     "events wait in the spool, or in the queue",
                     &[],
                 ),
                 fixed(
                     "memory that Kafka takes in all",
-                    format!("`delivery.queue_bytes` + {}MiB", (librdkafka + MAX_SPARE_BYTES).div_ceil(1 << 20)),
-                    "the sum of the two above, where librdkafka needs up to 1KiB for an event beside its value",
+                    format!("{}MiB; {}MiB with a queue of 2MiB", kafka(queue), kafka(2 << 20)),
+                    "the sum of both queues, where librdkafka needs up to 1KiB for an event beside its value",
                     &[],
                 ),
                 fixed(
@@ -434,6 +444,12 @@ pub fn limits() -> [(&'static str, Rows); 9] {
 /// `docs/limits.md`.
 pub fn limits_page() -> String {
     let mut page = String::from(INTRODUCTION);
+    for (at, step) in MEMORY_STEPS.iter().enumerate() {
+        let below = if at + 1 < MEMORY_STEPS.len() { "from" } else { "below that; tested from" };
+        let bounds = step.bounds().map(|(key, bound)| format!("`{key}` {bound}")).join(", ");
+        let _ = writeln!(page, "| {below} {} | {bounds} |", ByteSize(step.from));
+    }
+    page.push_str(FITTED);
     for (of, limits) in limits() {
         // Writing to a String cannot fail.
         let _ = write!(page, "\n## {of}\n\n| what | bound | at it | counts |\n|---|---|---|---|\n");

@@ -12,7 +12,7 @@ use super::topics::Topics;
 use crate::config::{self, HumanDuration, LibrdkafkaOptions, RecordTimestamp, SaslMechanism};
 use crate::event::Format;
 use crate::publish::record::Record;
-use crate::publish::{PublishError, Traffic};
+use crate::publish::{PublishError, Traffic, Waits};
 
 /// Schemas, formats and protocols whose record headers are kept ready.
 const MAX_READY_HEADERS: usize = 64;
@@ -57,8 +57,8 @@ pub(super) enum Answer {
 
 impl Client {
     /// A producer that begins to connect.
-    pub(super) fn new(config: &config::Kafka, traffic: Traffic, reports: &Reports) -> Result<Client, PublishError> {
-        let settings = settings(config, traffic)?;
+    pub(super) fn new(config: &config::Kafka, waits: &Waits, reports: &Reports) -> Result<Client, PublishError> {
+        let settings = settings(config, waits)?;
         Ok(Client {
             producer: producer(&settings, reports)?,
             settings,
@@ -197,9 +197,10 @@ fn producer(settings: &ClientConfig, reports: &Reports) -> Result<ThreadedProduc
         .map_err(|error| PublishError::KafkaSetting(setting_error(&error)))
 }
 
-fn settings(config: &config::Kafka, traffic: Traffic) -> Result<ClientConfig, PublishError> {
+fn settings(config: &config::Kafka, waits: &Waits) -> Result<ClientConfig, PublishError> {
     let mut client = ClientConfig::new();
-    let message_timeout = match traffic {
+    let (queue_bytes, queue_records) = librdkafka_queue(waits.queue_bytes);
+    let message_timeout = match waits.traffic {
         Traffic::Recorded => config.timeout.0.max(LEAST_MESSAGE_TIMEOUT).as_millis(),
         // As long as it takes.
         Traffic::Live => 0,
@@ -211,9 +212,9 @@ fn settings(config: &config::Kafka, traffic: Traffic) -> Result<ClientConfig, Pu
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", message_timeout.to_string())
         // librdkafka's own bound is 1 GiB.
-        .set("queue.buffering.max.kbytes", (LIBRDKAFKA_QUEUE_BYTES >> 10).to_string())
+        .set("queue.buffering.max.kbytes", (queue_bytes >> 10).to_string())
         // What it needs for each record beside its bytes counts as well, if not for that bound.
-        .set("queue.buffering.max.messages", LIBRDKAFKA_QUEUE_RECORDS.to_string())
+        .set("queue.buffering.max.messages", queue_records.to_string())
         .set("linger.ms", "50")
         .set("batch.size", "262144")
         // As Java clients partition: a consumer may count on it.
@@ -271,10 +272,13 @@ pub(crate) fn set_security(client: &mut ClientConfig, config: &config::Kafka) ->
     Ok(())
 }
 
-/// Bytes of records' values that librdkafka holds at most.
-pub(crate) const LIBRDKAFKA_QUEUE_BYTES: usize = 32 << 20;
-/// Records that librdkafka holds at most.
-pub(crate) const LIBRDKAFKA_QUEUE_RECORDS: usize = 50_000;
+/// Bytes of records' values that librdkafka holds at most, and how many records. Twice what waits in podtap's own queue, of
+/// `queue_bytes`, within bounds.
+pub(crate) fn librdkafka_queue(queue_bytes: usize) -> (usize, usize) {
+    let bytes = queue_bytes.saturating_mul(2).clamp(4 << 20, 32 << 20);
+    (bytes, bytes / (32 << 10) * 50_000 / (1 << 10))
+}
+
 /// What librdkafka needs for a record beside its value: key, headers and its own. Measured, some 850.
 pub(crate) const LIBRDKAFKA_RECORD_BYTES: usize = 1 << 10;
 

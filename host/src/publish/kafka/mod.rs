@@ -22,9 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use self::client::Client;
-pub(crate) use self::client::{
-    LIBRDKAFKA_QUEUE_BYTES, LIBRDKAFKA_QUEUE_RECORDS, LIBRDKAFKA_RECORD_BYTES, set_security, setting_error,
-};
+pub(crate) use self::client::{LIBRDKAFKA_RECORD_BYTES, librdkafka_queue, set_security, setting_error};
 use self::reports::Reports;
 use self::sender::{Sender, Sent, Watch};
 pub(crate) use self::token::{NO_TOKEN_FILE, TokenFile};
@@ -64,7 +62,7 @@ impl Kafka {
         let is_live = waits.traffic == Traffic::Live;
         let gives_back = is_live || spool.is_some_and(|spool| spool.directory.is_some());
         let reports = Reports::new(queue.clone(), gives_back, TokenFile::of(config)?);
-        let client = Client::new(config, waits.traffic, &reports)?;
+        let client = Client::new(config, waits, &reports)?;
         if !is_live {
             client.check_topic(config.connect_timeout, &reports)?;
         }
