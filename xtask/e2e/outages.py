@@ -3,6 +3,8 @@
 `compare`: are the topic's events those of a file (JSON Lines), but for a number that podtap says it dropped?
 `spooled`: appends the ids of a spool's events to a file.
 `contains`: are all ids of a file in the topic, and is nothing in the topic that is not in a file of events?
+`count`: prints what is in the topic, each event once, as JSON: how often each kind, protocol, command, operation and
+outcome, and with how many rows.
 `leader`: prints the id of the broker that leads most of the topic's partitions.
 `move-leaders`: makes each partition's first replica its leader, which another one has to be of one partition at least.
 """
@@ -19,7 +21,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, ElectionType, KafkaError
 from confluent_kafka.admin import AdminClient
 
 parser = argparse.ArgumentParser()
-parser.add_argument("task", choices=["compare", "spooled", "contains", "leader", "move-leaders"])
+parser.add_argument("task", choices=["compare", "spooled", "contains", "count", "leader", "move-leaders"])
 for name in ("brokers", "topic", "events", "spool", "ids"):
     parser.add_argument("--" + name)
 parser.add_argument("--dropped", type=int, default=0)
@@ -31,8 +33,8 @@ def require(condition, message):
         raise SystemExit(f"outages: {message}")
 
 
-def topic():
-    """The ids of the topic's events, and how many records it has."""
+def records():
+    """The topic's events, record by record."""
     consumer = Consumer({
         "bootstrap.servers": args.brokers,
         "group.id": "outages",
@@ -42,21 +44,51 @@ def topic():
     partitions = len(consumer.list_topics(args.topic, timeout=30).topics[args.topic].partitions)
     # By hand: a group would need a coordinator, and time.
     consumer.assign([TopicPartition(args.topic, number, OFFSET_BEGINNING) for number in range(partitions)])
-    ids, records, ended, last = set(), 0, set(), time.monotonic()
+    count, ended, last = 0, set(), time.monotonic()
     while len(ended) < partitions:
         messages = consumer.consume(10_000, 0.5)
         if messages:
             last = time.monotonic()
-        require(time.monotonic() - last < 30, f"{args.topic}: nothing within 30 s, {records} records so far")
+        require(time.monotonic() - last < 30, f"{args.topic}: nothing within 30 s, {count} records so far")
         for message in messages:
             if message.error():
                 require(message.error().code() == KafkaError._PARTITION_EOF, f"{args.topic}: {message.error()}")
                 ended.add(message.partition())
             else:
-                records += 1
-                ids.add(msgpack.unpackb(message.value())["id"])
+                count += 1
+                yield msgpack.unpackb(message.value())
     consumer.close()
-    return ids, records
+
+
+def topic():
+    """The ids of the topic's events, and how many records it has."""
+    ids, count = set(), 0
+    for event in records():
+        ids.add(event["id"])
+        count += 1
+    return ids, count
+
+
+NAMES = ("kind", "protocol", "operation", "outcome", "command", "events", "returned_rows")
+
+
+def count():
+    ids, number, exchanges, rows = set(), 0, Counter(), Counter()
+    for event in records():
+        number += 1
+        if event["id"] in ids:
+            continue
+        ids.add(event["id"])
+        attributes = event.get("attributes", {})
+        fields = [event.get(name) for name in ("kind", "protocol", "operation", "outcome")]
+        what = (*fields, attributes.get("mysql.command"))
+        exchanges[what] += 1
+        rows[what] += attributes.get("db.response.returned_rows", 0)
+    print(json.dumps({
+        "records": number,
+        "events": len(ids),
+        "rows": [dict(zip(NAMES, (*what, times, rows[what]))) for what, times in exchanges.items()],
+    }))
 
 
 def file():
@@ -122,22 +154,24 @@ if args.task == "leader":
     print(leader())
 elif args.task == "move-leaders":
     move_leaders()
+elif args.task == "count":
+    count()
 elif args.task == "spooled":
     with open(args.ids, "a", encoding="utf-8") as out:
         out.writelines(id + "\n" for id in spool())
 else:
-    ids, records = topic()
+    ids, number = topic()
     events = file()
     require(not ids - events, f"{len(ids - events)} events of the topic are none of the traffic's")
     if args.task == "compare":
         missing = len(events - ids)
         require(missing == args.dropped, f"of {len(events)} events {missing} are missing, but {args.dropped} were counted")
         print(f"outages: {len(events)} events, {args.dropped} dropped and counted, all others in the topic, "
-              f"{records - len(ids)} of them twice")
+              f"{number - len(ids)} of them twice")
     else:
         with open(args.ids, encoding="utf-8") as lines:
             spooled = {line.strip() for line in lines}
         lost = spooled - ids
         require(not lost, f"{len(lost)} of {len(spooled)} spooled events never arrived, one is {lost and min(lost)}")
         print(f"outages: {len(spooled)} events were in the spool when podtap was killed, all are in the topic, "
-              f"which has {len(ids)}, {records - len(ids)} of them twice")
+              f"which has {len(ids)}, {number - len(ids)} of them twice")

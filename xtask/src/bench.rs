@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::mem::MaybeUninit;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::bench_workloads::{self, Workload};
-use crate::{bench_instructions, bench_kafka, bench_live, process, release, workspace};
+use crate::{bench_flame, bench_instructions, bench_kafka, bench_live, bench_scaling, process, release, workspace};
 
 /// How large, how often, and whether to keep the result.
 #[derive(clap::Args)]
@@ -39,6 +39,10 @@ enum Other {
     Kafka(bench_kafka::Args),
     /// Watching a server live under full load: CPU time for each request, and the requests that are lost by it
     Live(bench_live::Args),
+    /// How the cost grows with connections, decoders, and the size of events
+    Scaling(bench_scaling::Args),
+    /// Where the instructions of an exchange go, as a flame graph
+    Flame(bench_flame::Args),
     /// Instructions for an exchange, whatever else the machine does; whether they have become more
     Instructions(bench_instructions::Args),
 }
@@ -56,6 +60,9 @@ struct Contender {
 /// The one that is run once.
 const TSHARK: &str = "tshark";
 
+/// A program for HTTP alone, on gopacket: xtask/peers/gopacket.
+const GO: &str = "Go program, JSON";
+
 /// What one run took.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
@@ -70,13 +77,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.other {
         Some(Other::Kafka(args)) => return bench_kafka::run(args),
         Some(Other::Live(args)) => return bench_live::run(args),
+        Some(Other::Scaling(args)) => return bench_scaling::run(args),
+        Some(Other::Flame(args)) => return bench_flame::run(args),
         Some(Other::Instructions(args)) => return bench_instructions::run(args),
         None => {}
     }
     let examples = ["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"];
     let podtap = release::build_with(&[&["--bin", "podtap-decoder-cost"], &examples[..]].concat())?;
     let podtap = podtap.display().to_string();
-    let (workloads, missing) = bench_workloads::all(args.exchanges)?;
+    let (workloads, mut missing) = bench_workloads::all(args.exchanges)?;
+    if let Err(error) = bench_live::go_program() {
+        missing.push(format!("{GO}: {error:#}"));
+    }
+    missing.extend((process::find(TSHARK).is_none()).then(|| "tshark: not installed".to_owned()));
+    missing.push("Packetbeat, Zeek, Suricata: no package of the distribution".to_owned());
 
     let mut page = format!(
         "Captures of real servers under load, made by `cargo xtask bench`. CPU time, user and system; median of {} runs \
@@ -87,6 +101,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for workload in &workloads {
         let exchanges = exchanges(&podtap, workload)?;
         let mut contenders = contenders(&podtap, workload);
+        if let Some(go) = contenders.iter().find(|contender| contender.name == GO) {
+            let found = go_exchanges(go)?;
+            ensure!(found == exchanges, "{}: {GO} finds {found} exchanges, podtap {exchanges}", workload.name);
+        }
         for round in 0..args.rounds.max(1) {
             for contender in contenders.iter_mut().filter(|contender| round == 0 || contender.name != TSHARK) {
                 let usage = contender.run()?;
@@ -112,13 +130,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes a page of today among the others.
+/// Writes a page of today among the others; `DATE` in it becomes that of today.
 pub(crate) fn write_page(page: &str, ending: &str) -> Result<()> {
-    let date = process::output(Command::new("date").args(["--utc", "+%F"]))?;
+    let date = today()?;
+    write(&format!("{date}{ending}.md"), &format!("# {date}\n\n{}", page.replace("DATE", &date)))
+}
+
+/// Writes a drawing beside the page of the same ending.
+pub(crate) fn write_drawing(drawing: &str, ending: &str) -> Result<()> {
+    write(&format!("{}{ending}.svg", today()?), drawing)
+}
+
+fn today() -> Result<String> {
+    Ok(process::output(Command::new("date").args(["--utc", "+%F"]))?.trim().to_owned())
+}
+
+fn write(name: &str, text: &str) -> Result<()> {
     let folder = workspace::root().join("docs/benchmarks");
     fs::create_dir_all(&folder)?;
-    let written = folder.join(format!("{}{ending}.md", date.trim()));
-    fs::write(&written, format!("# {}\n\n{page}", date.trim()))?;
+    let written = folder.join(name);
+    fs::write(&written, text)?;
     println!("\nwritten: {}", workspace::short(&written));
     Ok(())
 }
@@ -126,10 +157,26 @@ pub(crate) fn write_page(page: &str, ending: &str) -> Result<()> {
 /// What podtap finds in it. That it is what is there, the end-to-end checks show.
 fn exchanges(podtap: &str, workload: &Workload) -> Result<usize> {
     let mut replay = release::command(podtap);
-    replay.arg("replay").arg(&workload.capture).args(["--output", "json", "--no-summary"]);
-    let exchanges = process::output(&mut replay)?.lines().count();
+    replay.arg("replay").arg(&workload.capture).args(["--output", "json", "--no-summary", "--output-file"]);
+    let exchanges = lines_by(&mut replay)?;
     ensure!(exchanges > 0, "{}: no exchange", workload.name);
     Ok(exchanges)
+}
+
+/// What the program in Go finds.
+fn go_exchanges(go: &Contender) -> Result<usize> {
+    let mut command = Command::new(&go.program);
+    lines_by(command.args(go.arguments.iter().take(2)).arg("-o"))
+}
+
+/// How many lines a program writes into the file that is its last argument. They are not kept in memory: what this process
+/// has, those that it starts begin with, and it would be measured as theirs.
+fn lines_by(command: &mut Command) -> Result<usize> {
+    let file = workspace::target().join("bench/exchanges.jsonl");
+    process::output(command.arg(&file))?;
+    let lines = BufReader::new(fs::File::open(&file)?).split(b'\n').count();
+    fs::remove_file(&file)?;
+    Ok(lines)
 }
 
 /// Who reads the capture of a workload: a bare loop first, then podtap.
@@ -142,6 +189,10 @@ fn contenders(podtap: &str, workload: &Workload) -> Vec<Contender> {
         Contender::new("podtap, MessagePack", podtap, &to_null("msgpack")),
         Contender::new("podtap, JSON", podtap, &to_null("json")),
     ];
+    let go = bench_live::go_target();
+    if workload.decoder == "http" && go.is_file() {
+        contenders.push(Contender::new(GO, &go.display().to_string(), &["-r", &file, "-o", "/dev/null"]));
+    }
     if process::find(TSHARK).is_some() {
         let (filter, fields) = workload.tshark;
         let mut arguments = vec!["-r", &file, "-Y", filter, "-T", "fields"];

@@ -123,7 +123,8 @@ fn count(decoder: &str, capture: &str) -> Result<u64> {
     let output = process::captured(&mut valgrind)?;
     let (said, counts) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{}: {counts}", process::line(&valgrind));
-    let exchanges: u64 = said.trim().parse().with_context(|| format!("podtap-replays says {said}"))?;
+    let exchanges = said.split_whitespace().next().unwrap_or_default();
+    let exchanges: u64 = exchanges.parse().with_context(|| format!("podtap-replays says {said}"))?;
     let collected = counts.lines().find_map(|line| line.split_once("Collected : "));
     let (_, collected) = collected.with_context(|| format!("callgrind does not count: {counts}"))?;
     Ok(collected.trim().parse::<u64>()? / ROUNDS / exchanges)

@@ -156,12 +156,12 @@ fn watchers() -> Vec<Watcher> {
     watchers
 }
 
-fn go_target() -> PathBuf {
+pub(crate) fn go_target() -> PathBuf {
     workspace::target().join("bench/gopacket-http")
 }
 
 /// Builds the peer that is written in Go.
-fn go_program() -> Result<()> {
+pub(crate) fn go_program() -> Result<()> {
     let mut go = Command::new(process::find("go").context("no go")?);
     go.current_dir(workspace::root().join("xtask/peers/gopacket")).args(["build", "-o"]).arg(go_target()).arg(".");
     process::output(&mut go).map(drop)

@@ -1,10 +1,12 @@
 //! `cargo xtask e2e`: podtap against real servers, each check a module of its own.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::{
     e2e_chaos, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_memory, e2e_mongodb, e2e_mysql,
-    e2e_nginx, e2e_outages, e2e_page, e2e_security, e2e_soak,
+    e2e_nginx, e2e_outages, e2e_page, e2e_security, soak,
 };
 
 #[derive(clap::Subcommand)]
@@ -17,8 +19,12 @@ pub(crate) enum Check {
     Mysql(e2e_mysql::Args),
     /// What podtap sees live, in network namespaces
     Live(e2e_live::Args),
-    /// Live capture for a long time, with connections that come and go: memory, descriptors, sums
-    Soak(e2e_soak::Args),
+    /// `cargo xtask soak` for half a minute, with brokers that stay
+    Soak {
+        /// An executable with its plugins beside it, to check instead of building the release
+        #[arg(long)]
+        podtap: Option<PathBuf>,
+    },
     /// The memory of a pod under hostile traffic and hostile decoders, in a control group
     Memory(e2e_memory::Args),
     /// Damaged captures, clocks that jump, no descriptors, no CPU time, decoders that are gone, a Kafka that talks nonsense
@@ -46,7 +52,7 @@ pub(crate) fn run(check: &Check) -> Result<()> {
         Check::Losses(args) => e2e_losses::run(args),
         Check::Mysql(args) => e2e_mysql::run(args),
         Check::Live(args) => e2e_live::run(args),
-        Check::Soak(args) => e2e_soak::run(args),
+        Check::Soak { podtap } => soak::run(&soak::Args::short(podtap.clone())),
         Check::Memory(args) => e2e_memory::run(args),
         Check::Chaos(args) => e2e_chaos::run(args),
         Check::Kafka => e2e_kafka::run(),

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::config_map::ConfigMap;
 use crate::process::{self, Running, Signal};
 use crate::traffic::Nginx;
 use crate::{e2e_live_overload, e2e_mysql, e2e_nginx, kafka, release, workspace};
@@ -265,9 +266,9 @@ pub(crate) fn client_wrk(client: &str) -> Command {
 }
 
 /// A program in the client's namespace.
-fn of_client(client: &str, program: &str) -> Command {
+pub(crate) fn of_client(client: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = ip();
-    command.args(["netns", "exec", client, program]);
+    command.args(["netns", "exec", client]).arg(program);
     command
 }
 
@@ -381,20 +382,8 @@ fn decoder_arrives(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
     const AFTER: usize = 20;
     let plugins = podtap.parent().context("a program lies in a folder")?.join("plugins");
     let mounted = tempfile::tempdir()?;
-    let mount = |version: &str, names: &[&str]| -> Result<()> {
-        let content = mounted.path().join(format!("..{version}"));
-        fs::create_dir(&content)?;
-        for name in names {
-            fs::copy(plugins.join(name), content.join(name))?;
-        }
-        symlink(format!("..{version}"), mounted.path().join("..data_tmp"))?;
-        fs::rename(mounted.path().join("..data_tmp"), mounted.path().join("..data"))?;
-        for name in names.iter().filter(|name| !mounted.path().join(name).is_symlink()) {
-            symlink(Path::new("..data").join(name), mounted.path().join(name))?;
-        }
-        Ok(())
-    };
-    mount("1", &["mysql.wasm"])?;
+    let (mut map, decoder) = (ConfigMap::new(mounted.path()), |name| fs::read(plugins.join(name)));
+    map.put(&[("mysql.wasm", decoder("mysql.wasm")?)])?;
     let directory = mounted.path().display().to_string();
     let options = ["--interface", INTERFACE, "--plugins", &directory];
     // Without the stock decoders, which are found beside it.
@@ -409,7 +398,7 @@ fn decoder_arrives(podtap: &Path, folder: &Path, client: &str) -> Result<()> {
     let mut load = wrk.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     std::thread::sleep(Duration::from_secs(1));
     ensure!(fs::metadata(&started.events)?.len() == 0, "there are events before there is a decoder for them");
-    mount("2", &["mysql.wasm", "http.wasm"])?;
+    map.put(&[("mysql.wasm", decoder("mysql.wasm")?), ("http.wasm", decoder("http.wasm")?)])?;
     started.wait_for("further decoder", 1)?;
     load.wait()?;
     for number in 0..AFTER {

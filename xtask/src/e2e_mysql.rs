@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// sysbench's modes of prepared statements, by the name of the capture.
-const MODES: [(&str, &str); 2] = [("prepared", "auto"), ("text", "disable")];
+pub(crate) const MODES: [(&str, &str); 2] = [("prepared", "auto"), ("text", "disable")];
 
 /// A capture for each mode, of at least so many statements.
 pub(crate) fn captures(folder: &Path, statements: usize) -> Result<[PathBuf; 2]> {
@@ -158,17 +158,37 @@ impl Server {
     /// An action of sysbench's `oltp_read_write`, by a command that runs sysbench and reaches the server at this address.
     pub(crate) fn sysbench(
         &self,
-        mut command: Command,
+        command: Command,
         address: &str,
         mode: &str,
         statements: usize,
         action: &str,
     ) -> Command {
+        let mut command = self.oltp(command, address, mode);
+        command.arg("--time=0").arg(format!("--events={}", statements.div_ceil(TRANSACTION))).arg(action);
+        command
+    }
+
+    /// The same as a run of some time, with so many statements a second.
+    pub(crate) fn sysbench_at(
+        &self,
+        command: Command,
+        address: &str,
+        mode: &str,
+        time: Duration,
+        rate: usize,
+    ) -> Command {
+        let mut command = self.oltp(command, address, mode);
+        command.arg(format!("--time={}", time.as_secs())).arg("--events=0");
+        command.arg(format!("--rate={}", rate.div_ceil(TRANSACTION))).arg("run");
+        command
+    }
+
+    fn oltp(&self, mut command: Command, address: &str, mode: &str) -> Command {
         command.args(["oltp_read_write", "--db-driver=mysql", "--mysql-user=root", "--mysql-ssl=off"]);
-        command.args(["--mysql-db=sbtest", "--tables=4", "--table-size=2000", "--threads=4", "--time=0"]);
+        command.args(["--mysql-db=sbtest", "--tables=4", "--table-size=2000", "--threads=4"]);
         command.arg(format!("--mysql-host={address}")).arg(format!("--mysql-port={}", self.port));
-        command.arg(format!("--db-ps-mode={mode}")).arg(format!("--events={}", statements.div_ceil(TRANSACTION)));
-        command.arg(action);
+        command.arg(format!("--db-ps-mode={mode}"));
         command
     }
 
@@ -206,16 +226,21 @@ pub(crate) fn seen(events: &Path) -> Result<BTreeMap<String, u64>> {
         ensure!(matches!(outcome, "ok" | "error"), "an exchange without its response: {line}");
         let command = event["attributes"]["mysql.command"].as_str().unwrap_or_default();
         let operation = event["operation"].as_str().unwrap_or_default();
-        for (counter, of) in COUNTERS {
-            let executes = matches!(command, "COM_QUERY" | "COM_STMT_EXECUTE");
-            if of == command || (of == operation && executes) {
-                *seen.entry(counter.to_owned()).or_default() += 1;
-            }
-        }
         let rows = event["attributes"]["db.response.returned_rows"].as_u64().unwrap_or(0);
-        *seen.entry(ROWS.to_owned()).or_default() += rows;
+        add(&mut seen, command, operation, 1, rows);
     }
     Ok(seen)
+}
+
+/// So many exchanges of a command and an operation, with the rows of all of them.
+pub(crate) fn add(seen: &mut BTreeMap<String, u64>, command: &str, operation: &str, exchanges: u64, rows: u64) {
+    for (counter, of) in COUNTERS {
+        let executes = matches!(command, "COM_QUERY" | "COM_STMT_EXECUTE");
+        if of == command || (of == operation && executes) {
+            *seen.entry(counter.to_owned()).or_default() += exchanges;
+        }
+    }
+    *seen.entry(ROWS.to_owned()).or_default() += rows;
 }
 
 /// An error unless podtap has seen what the server has counted.

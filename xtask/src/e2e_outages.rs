@@ -24,6 +24,7 @@ use anyhow::{Context, Result, ensure};
 use crate::e2e_outages_traffic::{Ended, Loops, Podtap};
 use crate::kafka_cluster::Cluster;
 use crate::network_cut::Network;
+use crate::process::Signal;
 use crate::{e2e_kafka, e2e_live, process, release, workspace};
 
 /// How long to go on.
@@ -125,7 +126,7 @@ impl Checks {
         self.loops.feed(&mut podtap, 10, PACE)?;
         for _ in 0..restarts {
             let leader = self.leader()?;
-            self.cluster.kill(leader)?;
+            self.cluster.stop(leader, Signal::Kill)?;
             self.loops.feed(&mut podtap, 30, PACE)?;
             self.cluster.begin(leader)?;
             self.loops.feed_until(&mut podtap, PACE, PATIENCE, || self.cluster.answers(leader))?;

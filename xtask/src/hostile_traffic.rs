@@ -104,6 +104,26 @@ impl Capture {
         Ok(connection)
     }
 
+    /// So many connections to a port, all open to the end, on which so many exchanges go by in turns, each a few pieces: of
+    /// the client (0) or the server (1).
+    pub(crate) fn exchanges(
+        &mut self,
+        connections: u32,
+        port: u16,
+        exchanges: u32,
+        pieces: &[(usize, &[u8])],
+    ) -> Result<()> {
+        let opened = (0..connections).map(|number| self.open(number, port)).collect::<Result<Vec<_>>>();
+        let mut opened = opened?;
+        let turns = (0..connections as usize).cycle().take(exchanges as usize);
+        for at in turns {
+            for (side, bytes) in pieces {
+                self.send(&mut opened[at], *side, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     fn connection(&self, number: u32, server_port: u16) -> Connection {
         let [_, a, b, c] = number.to_be_bytes();
         // Of the addresses that RFC 2544 has for tests.

@@ -83,10 +83,10 @@ impl Cluster {
         Some(addresses.collect::<Vec<_>>().join(","))
     }
 
-    /// Ends one without a word (SIGKILL).
-    pub(crate) fn kill(&mut self, at: usize) -> Result<()> {
+    /// Ends one: without a word, or asked to (SIGTERM), when it first hands over what it leads.
+    pub(crate) fn stop(&mut self, at: usize, signal: Signal) -> Result<()> {
         let running = self.brokers[at].running.take().with_context(|| format!("{} is down already", self.name(at)))?;
-        running.stop(Signal::Kill)
+        running.stop(signal)
     }
 
     /// Starts one that is down, with its data, at its addresses. It takes its time: see [`Cluster::answers`].

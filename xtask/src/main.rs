@@ -1,12 +1,15 @@
 //! Everything that is done to podtap: set-up, demo, tests, plugins, Kafka. `cargo xtask help` lists it.
 
 mod bench;
+mod bench_flame;
 mod bench_instructions;
 mod bench_kafka;
 mod bench_live;
+mod bench_scaling;
 mod bench_workloads;
 mod captures;
 mod cgroup;
+mod config_map;
 mod demo;
 mod drivers;
 mod e2e;
@@ -27,7 +30,6 @@ mod e2e_outages;
 mod e2e_outages_traffic;
 mod e2e_page;
 mod e2e_security;
-mod e2e_soak;
 mod e2e_zeek;
 mod examples;
 mod fuzz;
@@ -41,6 +43,10 @@ mod plugins;
 mod process;
 mod release;
 mod setup;
+mod soak;
+mod soak_page;
+mod soak_samples;
+mod soak_traffic;
 mod sums;
 mod supply_chain;
 mod test;
@@ -69,6 +75,8 @@ enum Task {
     /// Check podtap against real servers
     #[command(subcommand)]
     E2e(e2e::Check),
+    /// Watch live traffic for a long time while connections, decoders and brokers come and go
+    Soak(soak::Args),
     /// Make the shipped captures anew from a real nginx and real clients
     Captures(captures::Args),
     /// Check the example decoders in C and JavaScript against a capture of a real memcached
@@ -92,6 +100,7 @@ fn main() -> ExitCode {
         Task::Plugins(args) => plugins::run(args).map(success),
         Task::Kafka(action) => kafka::run(&action).map(success),
         Task::E2e(check) => e2e::run(&check).map(success),
+        Task::Soak(args) => soak::run(&args).map(success),
         Task::Captures(args) => captures::run(&args).map(success),
         Task::Examples(args) => examples::run(&args).map(success),
         Task::Fuzz(args) => fuzz::run(&args).map(success),

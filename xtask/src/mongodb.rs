@@ -36,18 +36,32 @@ pub(crate) fn pymongo() -> Result<Command> {
     Ok(driver)
 }
 
+/// nx-27017 for as long as this is kept. It has no documents at first.
+pub(crate) struct Server {
+    _process: Running,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// Starts it with its log in a folder, and waits until it listens on this address.
+    pub(crate) fn start(folder: &Path, address: &str) -> Result<Server> {
+        let port = process::free_port()?;
+        let mut server = Command::new(Path::new(packages()?.get_program()).with_file_name("nx-27017"));
+        server.args(["--data-dir", "memory", "--host", address, "-p", &port.to_string()]);
+        server.arg("--log-file").arg(folder.join("nx.log")).arg("--pid-file").arg(folder.join("nx.pid"));
+        let mut server = Running::start(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
+        server.wait_until(Duration::from_secs(60), || process::listens(port))?;
+        Ok(Server { _process: server, port })
+    }
+}
+
 /// Runs a driver's tour over so many documents, captured into `capture`; returns the driver's record.
 pub(crate) fn tour(mut driver: Command, capture: &Path, documents: usize, compressor: Option<&str>) -> Result<String> {
     let folder = capture.parent().context("a capture is in a folder")?;
     fs::create_dir_all(folder)?;
     let scripts = workspace::root().join("xtask/captures");
-    let server_port = process::free_port()?;
-    let python = packages()?;
-    let mut server = Command::new(Path::new(python.get_program()).with_file_name("nx-27017"));
-    server.args(["--data-dir", "memory", "-p", &server_port.to_string(), "--log-file"]).arg(folder.join("nx.log"));
-    server.arg("--pid-file").arg(folder.join("nx.pid"));
-    let mut server = Running::start(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
-    server.wait_until(Duration::from_secs(60), || process::listens(server_port))?;
+    let (python, server) = (packages()?, Server::start(folder, "127.0.0.1")?);
+    let server_port = server.port;
     let (mut port, mut _proxy) = (server_port, None);
     if let Some(compressor) = compressor {
         port = process::free_port()?;

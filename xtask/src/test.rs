@@ -10,15 +10,12 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::{
     bench_instructions, cgroup, e2e_chaos, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_memory,
-    e2e_mysql, e2e_nginx, e2e_outages, e2e_page, e2e_security, e2e_soak, examples, fuzz, kafka, mongodb, plugins,
-    process, release, setup, supply_chain, workspace,
+    e2e_mysql, e2e_nginx, e2e_outages, e2e_page, e2e_security, examples, fuzz, kafka, mongodb, plugins, process,
+    release, setup, soak, supply_chain, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
 const FUZZ_SECONDS: u64 = 10;
-
-/// Six turns: by hand it is ten minutes.
-const SOAK_SECONDS: u64 = 30;
 
 /// How often the stock decoders are tried on what is random, with so many seeds each time.
 const SEED_ROUNDS: u64 = 4;
@@ -111,7 +108,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             }
             None => {
                 tally.step("e2e live", || e2e_live::run(&e2e_live::Args::of(20_000)));
-                tally.step("e2e soak", || e2e_soak::run(&e2e_soak::Args::of(SOAK_SECONDS)));
+                match soak::unavailable() {
+                    Some(why) => tally.skip("e2e soak", why),
+                    None => tally.step("e2e soak", || soak::run(&soak::Args::short(None))),
+                }
             }
         }
         match cgroup::unavailable() {

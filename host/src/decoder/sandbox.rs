@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimitsBuilder, Trap,
-    UpdateDeadline,
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ProfilingStrategy, Store, StoreLimitsBuilder,
+    Trap, UpdateDeadline,
 };
 
 use super::batch::Batch;
@@ -237,25 +237,28 @@ impl Runtime {
             .max_memory_size(limits.memory_bytes)
             .max_memories_per_component(MAX_MEMORIES)
             .max_unused_warm_slots(4);
-        Runtime::with(InstanceAllocationStrategy::Pooling(pool), limits, cache)
+        let mut config = Config::new();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        Runtime::with(config, limits, cache)
     }
 
     /// As [`Runtime::new`], but the address space of an instance is set aside when it is made, which takes longer: for
-    /// programs that have little of it, such as those that Valgrind runs.
+    /// programs that have little of it, such as those that Valgrind runs. `named`: the names of compiled functions are
+    /// written to /tmp/perf-PID.map, as perf(1) reads them.
     ///
     /// # Errors
     /// As [`Runtime::new`].
-    pub fn without_pool(limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
-        Runtime::with(InstanceAllocationStrategy::OnDemand, limits, cache)
+    pub fn without_pool(limits: Limits, cache: Cache, named: bool) -> Result<Runtime, wasmtime::Error> {
+        let mut config = Config::new();
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        if named {
+            config.profiler(ProfilingStrategy::PerfMap);
+        }
+        Runtime::with(config, limits, cache)
     }
 
-    fn with(allocation: InstanceAllocationStrategy, limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
-        let mut config = Config::new();
-        config
-            .wasm_component_model(true)
-            .concurrency_support(false)
-            .epoch_interruption(true)
-            .allocation_strategy(allocation);
+    fn with(mut config: Config, limits: Limits, cache: Cache) -> Result<Runtime, wasmtime::Error> {
+        config.wasm_component_model(true).concurrency_support(false).epoch_interruption(true);
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         Guest::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut State| state)?;
@@ -295,8 +298,7 @@ impl Runtime {
         let start = |failure| LoadError::Failed { call: "start", failure };
         let file = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let mut instance = Instance::bare(self, &guest, &file).map_err(start)?;
-        let said = instance.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
-        let descriptor = Descriptor::check(said).map_err(LoadError::Descriptor)?;
+        let descriptor = instance.descriptor()?;
         let (path, digest, config) = (path.clone(), *digest, "{}".to_owned());
         let memory_bytes = instance.memory_bytes();
         Ok(Plugin { path, digest, descriptor, contract_version, imports, compile_time, memory_bytes, guest, config })
@@ -412,13 +414,25 @@ impl Instance {
         Ok(Instance { store, guest, ticks })
     }
 
+    /// What the plugin says of itself, checked.
+    ///
+    /// # Errors
+    /// When it cannot say it, or breaks a rule.
+    pub fn descriptor(&mut self) -> Result<Descriptor, LoadError> {
+        let said = self.describe().map_err(|failure| LoadError::Failed { call: "describe", failure })?;
+        Descriptor::check(said).map_err(LoadError::Descriptor)
+    }
+
     pub(crate) fn describe(&mut self) -> Result<types::Descriptor, Failure> {
         self.prepare();
         self.guest.podtap_decoder_decoder().call_describe(&mut self.store).map_err(failure)
     }
 
     /// Gives its own words where it refuses the configuration.
-    pub(crate) fn configure(&mut self, config: &str) -> Result<Option<String>, Failure> {
+    ///
+    /// # Errors
+    /// The instance is lost.
+    pub fn configure(&mut self, config: &str) -> Result<Option<String>, Failure> {
         self.prepare();
         let answer = self.guest.podtap_decoder_decoder().call_configure(&mut self.store, config).map_err(failure)?;
         Ok(answer.err())
