@@ -34,7 +34,7 @@ const FAILURES: [&str; 10] = [
 ];
 
 thread_local! {
-    static BENCH: Bench = Bench::new();
+    static BENCH: Bench = Bench::stock();
 }
 
 /// Replays a capture file. Its report adds up and names at most one problem, of a known kind, and no decoder fails.
@@ -51,17 +51,16 @@ pub fn capture(input: &[u8]) {
 }
 
 /// What all replays share: compiling the decoders takes longer than thousands of replays.
-struct Bench {
+pub(crate) struct Bench {
     decoders: Decoders,
-    /// One for each way of writing events.
-    configs: [Config; 3],
-    /// In memory; replayed by its name, as any other.
-    file: File,
-    name: PathBuf,
+    /// They take turns, by the length of the input.
+    configs: Vec<Config>,
+    memory: Memory,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    /// The stock decoders, and each way of writing events.
+    fn stock() -> Bench {
         let configs = [OutputFormat::Text, OutputFormat::Json, OutputFormat::Msgpack].map(|format| {
             let mut config = Config::default();
             config.plugins.directories = vec![plugins()];
@@ -70,25 +69,47 @@ impl Bench {
             config
         });
         let decoders = Decoders::load(&configs[0]).expect("decoders are built: `cargo xtask plugins`");
-        let memory = rustix::fs::memfd_create("capture", rustix::fs::MemfdFlags::CLOEXEC);
-        let file = File::from(memory.expect("Linux has files in memory"));
-        let name = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Bench { decoders, configs, file, name }
+        Bench::new(decoders, configs.into())
     }
 
-    fn replay(&self, input: &[u8]) -> Report {
-        self.file.set_len(0).expect("a file in memory can be emptied");
-        self.file.write_all_at(input, 0).expect("a file in memory can be written");
+    pub(crate) fn new(decoders: Decoders, configs: Vec<Config>) -> Bench {
+        let memory = Memory::new("capture");
+        Bench { decoders, configs, memory }
+    }
+
+    pub(crate) fn replay(&self, input: &[u8]) -> Report {
+        self.memory.hold(input);
         let config = &self.configs[input.len() % self.configs.len()];
-        let files = std::slice::from_ref(&self.name);
+        let files = std::slice::from_ref(&self.memory.name);
         let mut outputs = Outputs::open(config, Colour::Never).expect("/dev/null opens");
         let request = Replay { files, filter: None, config, progress: &mut |_| () };
         replay_with(&self.decoders, request, &mut outputs).expect("/dev/null takes everything")
     }
 }
 
+/// A file in memory, read by its name as any other.
+pub(crate) struct Memory {
+    file: File,
+    pub(crate) name: PathBuf,
+}
+
+impl Memory {
+    pub(crate) fn new(title: &str) -> Memory {
+        let memory = rustix::fs::memfd_create(title, rustix::fs::MemfdFlags::CLOEXEC);
+        let file = File::from(memory.expect("Linux has files in memory"));
+        let name = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Memory { file, name }
+    }
+
+    /// Holds this, and nothing else.
+    pub(crate) fn hold(&self, content: &[u8]) {
+        self.file.set_len(0).expect("a file in memory can be emptied");
+        self.file.write_all_at(content, 0).expect("a file in memory can be written");
+    }
+}
+
 /// The folder of the decoders that were built for this target folder: executables lie at various depths in it.
-fn plugins() -> PathBuf {
+pub(crate) fn plugins() -> PathBuf {
     let executable = std::env::current_exe().expect("Linux knows it");
     let candidates = |folder: &Path| ["plugins", "debug/plugins", "release/plugins"].map(|name| folder.join(name));
     let found = executable.ancestors().flat_map(candidates).find(|folder| folder.join("http.wasm").is_file());

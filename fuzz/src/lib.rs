@@ -8,23 +8,40 @@
 //! packets  ─> a script of packets ─┴─> podtap-stream ─> checker
 //! capture  ─> a capture file ─> podtap::pipeline, with the decoders that were built beside podtap
 //! http, mysql, mongodb ─> a conversation ─> the decoder, natively ─> ledger
+//! boundary ─> a guest's memory ─> podtap::decoder, and the pipeline ─> a reading by hand
+//! config   ─> a file and variables ─> podtap::config ─> what is shown of it ─> the same
+//! spool    ─> segments, or steps and damage ─> podtap::publish::spool ─> sums
+//! msgpack  ─> events ─> podtap::read ─> both formats ─> the same
+//! filter   ─> an expression ─> podtap::filter ─> a few events
 //! ```
 
+mod boundary;
 mod capture;
 mod checker;
+mod config;
 mod conversation;
+mod filter;
+mod image;
 mod memory;
+mod msgpack;
 mod packet;
 mod packets;
+mod scratch;
 mod script;
 pub mod seeds;
+mod spool;
 mod wire;
 
 use conversation::conversation;
 
+pub use boundary::boundary;
 pub use capture::capture;
+pub use config::config;
+pub use filter::filter;
+pub use msgpack::msgpack;
 pub use packet::packet;
 pub use packets::packets;
+pub use spool::spool;
 
 use podtap_http::Http;
 use podtap_mongodb::Mongodb;

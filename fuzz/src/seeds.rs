@@ -15,8 +15,10 @@ use crate::packets::op;
 use crate::wire::ACK;
 
 mod conversations;
+mod texts;
 
 pub use conversations::conversation;
+pub use texts::{boundary, config, filter, msgpack, spool};
 
 /// A capture that is longer is cut into shorter ones.
 const MAX_CAPTURE_BYTES: usize = 16 << 10;
@@ -86,12 +88,16 @@ fn is_ours(file: &Path) -> bool {
 }
 
 fn search(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    search_for(folder, &["pcap", "pcapng", "cap"], found)
+}
+
+/// Files with one of these endings, in the order of their names.
+fn search_for(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let is_capture = |extension| ["pcap", "pcapng", "cap"].iter().any(|known| extension == *known);
         if path.is_dir() {
-            search(&path, found)?;
-        } else if path.extension().is_some_and(is_capture) {
+            search_for(&path, endings, found)?;
+        } else if path.extension().is_some_and(|extension| endings.iter().any(|known| extension == *known)) {
             found.push(path);
         }
     }

@@ -47,3 +47,28 @@ fn mysql() {
 fn mongodb() {
     replay("mongodb", podtap_fuzz::mongodb);
 }
+
+#[test]
+fn boundary() {
+    replay("boundary", podtap_fuzz::boundary);
+}
+
+#[test]
+fn config() {
+    replay("config", podtap_fuzz::config);
+}
+
+#[test]
+fn spool() {
+    replay("spool", podtap_fuzz::spool);
+}
+
+#[test]
+fn msgpack() {
+    replay("msgpack", podtap_fuzz::msgpack);
+}
+
+#[test]
+fn filter() {
+    replay("filter", podtap_fuzz::filter);
+}

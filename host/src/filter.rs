@@ -17,6 +17,7 @@ use cel::{Context, Env, ExecutionError, ParseErrors, Program};
 use serde_json::{Map, Value};
 
 use crate::config::HumanDuration;
+use crate::publish::Printable;
 use crate::reference;
 
 /// The whole event.
@@ -179,7 +180,8 @@ fn syntax_error(source: &str, errors: &ParseErrors) -> FilterError {
     let letters = usize::try_from(error.pos.1).unwrap_or(1).max(1) - 1;
     let rest = source.get(before..).unwrap_or_default();
     let byte = before + rest.char_indices().nth(letters).map_or(rest.len(), |(byte, _)| byte);
-    FilterError::at(source, byte, error.msg.trim_start_matches("Syntax error: "))
+    // The parser quotes what it does not understand.
+    FilterError::at(source, byte, Printable(error.msg.trim_start_matches("Syntax error: ")).to_string())
 }
 
 /// A walk over an expression that looks for what no event can have.
@@ -370,9 +372,15 @@ mod tests {
 
     #[test]
     fn syntax_errors_are_one_line_with_their_place() {
-        for (source, column) in
-            [("", 1), ("protocol == ", 13), ("protocol = 'http'", 10), ("(true", 6), ("true\n&& )", 9)]
-        {
+        for (source, column) in [
+            ("", 1),
+            ("protocol == ", 13),
+            ("protocol = 'http'", 10),
+            ("(true", 6),
+            ("true\n&& )", 9),
+            ("&\n", 1),
+            ("&\u{1b}[2J", 1),
+        ] {
             let error = Filter::parse(source).unwrap_err();
             assert_eq!(error.column, column, "{source:?}: {error}");
             assert_eq!(error.to_string().lines().count(), 1, "{error}");

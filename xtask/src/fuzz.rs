@@ -6,15 +6,20 @@
 //!
 //! [`RUSTC_WORKSPACE_WRAPPER`]: https://doc.rust-lang.org/cargo/reference/config.html#buildrustc-workspace-wrapper
 
+mod page;
+
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::{plugins, process, setup, workspace};
+use page::Figures;
 
 /// A fuzz target.
 struct Target {
@@ -23,15 +28,86 @@ struct Target {
     max_len: usize,
     /// File of words in fuzz/dictionaries/.
     dictionary: Option<&'static str>,
+    /// What no input may do, for the page.
+    promise: &'static str,
 }
 
-const TARGETS: [Target; 6] = [
-    Target { name: "packet", max_len: 1 << 10, dictionary: Some("packet.dict") },
-    Target { name: "packets", max_len: 2 << 10, dictionary: None },
-    Target { name: "capture", max_len: 64 << 10, dictionary: Some("capture.dict") },
-    Target { name: "http", max_len: 8 << 10, dictionary: Some("http.dict") },
-    Target { name: "mysql", max_len: 8 << 10, dictionary: Some("mysql.dict") },
-    Target { name: "mongodb", max_len: 8 << 10, dictionary: Some("mongodb.dict") },
+const TARGETS: [Target; 11] = [
+    Target {
+        name: "packet",
+        max_len: 1 << 10,
+        dictionary: Some("packet.dict"),
+        promise: "No packet of any link type, with any tunnels, breaks the stream engine, and each is counted \
+            once.",
+    },
+    Target {
+        name: "packets",
+        max_len: 2 << 10,
+        dictionary: None,
+        promise: "Segments in any order, with losses, repetitions, fragments and demands: the bytes of each side \
+            come out once, in order and as they were sent; what is missing is a gap; memory stays within its \
+            bounds; the counts add up.",
+    },
+    Target {
+        name: "capture",
+        max_len: 64 << 10,
+        dictionary: Some("capture.dict"),
+        promise: "A capture file, through the stock decoders in their sandbox to events: its report adds up and \
+            names at most one problem, of a known kind, and no decoder fails.",
+    },
+    Target {
+        name: "http",
+        max_len: 8 << 10,
+        dictionary: Some("http.dict"),
+        promise: "A conversation of both sides, with losses, from the start or the middle: what the decoder \
+            returns is well-formed, is the same however the bytes were cut and batched, has no size beyond \
+            what was sent and no time before an earlier one; memory is bounded, and none is kept of what is \
+            closed.",
+    },
+    Target { name: "mysql", max_len: 8 << 10, dictionary: Some("mysql.dict"), promise: "The same." },
+    Target { name: "mongodb", max_len: 8 << 10, dictionary: Some("mongodb.dict"), promise: "The same." },
+    Target {
+        name: "boundary",
+        max_len: 4 << 10,
+        dictionary: None,
+        promise: "A guest that returns any addresses, lengths and values, of an output, a descriptor, an answer to \
+            its configuration, a verdict or a log line, ends in a failure that is named, or in rows within \
+            every bound, which are those that a reading of its memory by hand gives; from its packets on, \
+            the counts of the pipeline add up.",
+    },
+    Target {
+        name: "config",
+        max_len: 4 << 10,
+        dictionary: Some("config.dict"),
+        promise: "A file in YAML, TOML or JSON, and variables over it: refused with what is wrong and where, or \
+            taken with every value within its range; then what podtap shows of it is read as the same \
+            configuration, secrets aside.",
+    },
+    Target {
+        name: "spool",
+        max_len: 2 << 10,
+        dictionary: None,
+        promise: "Segments of any content, and a spool that is killed, cut and damaged between its runs: only \
+            whole records with right checksums come back, in order, all that stand before the first damage \
+            of their file; the others are counted; the bytes on the disk are those that are counted, within \
+            the bound.",
+    },
+    Target {
+        name: "msgpack",
+        max_len: 4 << 10,
+        dictionary: Some("msgpack.dict"),
+        promise: "Events in MessagePack and JSON, from whoever wrote them: no length or depth takes more memory \
+            than its bound; an error has its place; what is read comes back from both formats as the same, \
+            and its line does nothing to a terminal.",
+    },
+    Target {
+        name: "filter",
+        max_len: 512,
+        dictionary: Some("filter.dict"),
+        promise: "An expression is refused with what is wrong and where, or understood in bounded memory; it decides the \
+            same each time, and as it does in brackets, and no event matches both it and its opposite. Expressions with \
+            more than two loops over lists or maps are not applied.",
+    },
 ];
 
 /// What libFuzzer needs to know of a program: counters of edges with their places, and what is compared. Arithmetic is
@@ -61,28 +137,43 @@ pub(crate) struct Args {
     /// Processes of each, which share what they find
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: u32,
+    /// Run what was built before
+    #[arg(long)]
+    no_build: bool,
+    /// Add the figures to docs/fuzzing.json, and make docs/fuzzing.md of it
+    #[arg(long)]
+    write: bool,
+    /// Forget the figures of runs before, for what a target tries is another thing now
+    #[arg(long, requires = "write")]
+    anew: bool,
 }
 
 impl Args {
     /// All targets, one process, for so long each.
     pub(crate) fn for_seconds(seconds: u64) -> Self {
-        Self { targets: Vec::new(), seconds, minutes: None, jobs: 1 }
+        Self { targets: Vec::new(), seconds, minutes: None, jobs: 1, no_build: false, write: false, anew: false }
     }
 }
 
 /// Builds, seeds and runs; an error when an input was found that breaks a promise.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::run(setup::Args::default())?;
-    // The target `capture` runs them.
-    plugins::run(plugins::Args::default())?;
     let wanted = |target: &&Target| args.targets.is_empty() || args.targets.iter().any(|name| name == target.name);
     let targets: Vec<&Target> = TARGETS.iter().filter(wanted).collect();
-    build(&targets)?;
+    if !args.no_build {
+        setup::run(setup::Args::default())?;
+        // The targets `capture` and `boundary` run them.
+        plugins::run(plugins::Args::default())?;
+        build(&targets)?;
+    }
     let seconds = args.minutes.map_or(args.seconds, |minutes| minutes * 60);
     let mut failed = Vec::new();
     for target in targets {
         target.seed()?;
-        if !target.run(seconds, args.jobs)? {
+        let (figures, is_fine) = target.run(seconds, args.jobs)?;
+        if args.write {
+            page::add(target.name, figures, args.anew)?;
+        }
+        if !is_fine {
             failed.push(target.name);
         }
     }
@@ -161,28 +252,47 @@ impl Target {
         process::output(command.arg("-runs=0").env("PODTAP_FUZZ_SEEDS", self.seeds())).map(drop)
     }
 
+    /// Inputs that broke a promise once.
+    fn findings(&self) -> Result<u64> {
+        match fs::read_dir(workspace::root().join("fuzz/regressions").join(self.name)) {
+            Ok(entries) => Ok(entries.count() as u64),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Runs it and prints what came of it; false when an input was found that breaks a promise.
-    fn run(&self, seconds: u64, jobs: u32) -> Result<bool> {
+    fn run(&self, seconds: u64, jobs: u32) -> Result<(Figures, bool)> {
         let logs = folder().join("logs");
         for folder in [&self.corpus(), &self.artifacts(), &logs] {
             fs::create_dir_all(folder)?;
         }
         let logs: Vec<PathBuf> = (1..=jobs).map(|job| logs.join(format!("{}-{job}.log", self.name))).collect();
+        let cpu_before = cpu_of_children()?;
         let running = logs.iter().map(|log| self.start(seconds, log)).collect::<Result<Vec<Child>>>()?;
-        let (mut runs, mut coverage, mut fine) = (0, 0, true);
+        let (mut runs, mut coverage, mut edges, mut fine) = (0, 0, 0, true);
         for (mut child, log) in running.into_iter().zip(&logs) {
             let status = child.wait()?;
             let log = Log::read(log)?;
             runs += log.runs();
             coverage = coverage.max(log.coverage());
+            edges = edges.max(log.edges());
             if !status.success() {
                 fine = false;
                 log.print_failure(&self.executable(), &status.to_string());
             }
         }
         let corpus = fs::read_dir(self.corpus())?.count();
-        println!("{}: {runs} runs, {coverage} edges covered, {corpus} inputs in the corpus", self.name);
-        Ok(fine)
+        println!("{}: {runs} runs, {coverage} of {edges} edges covered, {corpus} inputs in the corpus", self.name);
+        let figures = Figures {
+            cpu_minutes: (cpu_of_children()? - cpu_before).as_secs_f64() / 60.0,
+            executions: runs,
+            edges_covered: coverage,
+            edges,
+            corpus: corpus as u64,
+            findings: self.findings()?,
+        };
+        Ok((figures, fine))
     }
 
     fn start(&self, seconds: u64, log: &Path) -> Result<Child> {
@@ -204,6 +314,15 @@ impl Target {
     }
 }
 
+/// CPU time of processes that were waited for: cutime and cstime, the 16th and 17th field of proc_pid_stat(5), in the
+/// hundredths of a second that Linux counts in for users.
+fn cpu_of_children() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (_, behind_name) = stat.rsplit_once(')').context("no name in /proc/self/stat")?;
+    let ticks = behind_name.split_whitespace().skip(13).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// What a process wrote.
 struct Log {
     path: PathBuf,
@@ -223,6 +342,12 @@ impl Log {
 
     fn coverage(&self) -> u64 {
         self.last_number_after(" cov: ")
+    }
+
+    /// All there are in the program: `INFO: Loaded 1 modules   (790 inline 8-bit counters)`.
+    fn edges(&self) -> u64 {
+        let counters = self.text.split_once(" inline 8-bit counters)").and_then(|(before, _)| before.rsplit_once('('));
+        counters.and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
     }
 
     fn last_number_after(&self, label: &str) -> u64 {

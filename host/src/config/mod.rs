@@ -55,6 +55,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::publish::Printable;
 use environment::Variable;
 use source::Source;
 
@@ -138,10 +139,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names and values of a file may hold anything.
         for part in [&self.origin, &self.key].into_iter().flatten() {
-            write!(formatter, "{part}: ")?;
+            write!(formatter, "{}: ", Printable(part))?;
         }
-        formatter.write_str(&self.message)
+        write!(formatter, "{}", Printable(&self.message))
     }
 }
 

@@ -131,6 +131,11 @@ impl Lines {
         Lines { coloured, widths: Widths::default() }
     }
 
+    /// Without colours.
+    pub(crate) fn plain() -> Lines {
+        Lines { coloured: false, widths: Widths::default() }
+    }
+
     /// Appends the line of an event, without its end. `columns` of the terminal, if it is one.
     pub(crate) fn append(&mut self, out: &mut String, event: Event<'_>, columns: Option<usize>) {
         let layout = Layout { coloured: self.coloured, columns };

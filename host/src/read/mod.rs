@@ -179,6 +179,16 @@ pub fn read_into(
     Ok(reading.counts)
 }
 
+/// The line of an event for people, without its end.
+///
+/// # Errors
+/// It has no form in text.
+pub fn line(record: &Record) -> Result<String, String> {
+    let mut line = String::new();
+    output::append_line(&mut crate::publish::Lines::plain(), &mut line, record, None)?;
+    Ok(line)
+}
+
 /// Does a file begin as one of events does? One that cannot be read does not.
 pub(crate) fn holds_events(path: &Path) -> bool {
     let mut first = [0];

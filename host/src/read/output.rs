@@ -55,16 +55,7 @@ impl Output {
                 // Asked each time: windows are resized.
                 let columns = self.is_terminal.then(|| terminal_columns(self.writer.get_ref()));
                 self.line.clear();
-                match record.known() {
-                    Some(Known::Exchange(exchange)) => {
-                        lines.append(&mut self.line, Event::Exchange(&exchange), columns)
-                    }
-                    Some(Known::Connection(event)) => lines.append(&mut self.line, Event::Connection(&event), columns),
-                    None => {
-                        let all = serde_json::to_string(record.fields()).map_err(|error| error.to_string())?;
-                        lines.append_unknown(&mut self.line, (record.time(), record.kind(), &all), columns);
-                    }
-                }
+                append_line(lines, &mut self.line, record, columns)?;
                 self.line.push('\n');
                 Ok(write(&mut self.writer, self.is_terminal, self.line.as_bytes(), b""))
             }
@@ -89,6 +80,24 @@ impl Output {
     pub(super) fn flush(&mut self) -> Result<(), PublishError> {
         self.writer.flush().map_err(failure)
     }
+}
+
+/// Appends the line of an event, without its end. `columns` of the terminal, if it is one.
+pub(super) fn append_line(
+    lines: &mut Lines,
+    line: &mut String,
+    record: &Record,
+    columns: Option<usize>,
+) -> Result<(), String> {
+    match record.known() {
+        Some(Known::Exchange(exchange)) => lines.append(line, Event::Exchange(&exchange), columns),
+        Some(Known::Connection(event)) => lines.append(line, Event::Connection(&event), columns),
+        None => {
+            let all = serde_json::to_string(record.fields()).map_err(|error| error.to_string())?;
+            lines.append_unknown(line, (record.time(), record.kind(), &all), columns);
+        }
+    }
+    Ok(())
 }
 
 /// A person sees an event at once.

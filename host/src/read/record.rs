@@ -80,7 +80,10 @@ impl Record {
     }
 
     /// In another format than it was read in. Into a buffer, in place of what that held.
-    pub(super) fn encode(&mut self, format: Format, buffer: &mut Vec<u8>) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The encoder's own words.
+    pub fn encode(&mut self, format: Format, buffer: &mut Vec<u8>) -> Result<(), String> {
         buffer.clear();
         match format {
             Format::Json => serde_json::to_writer(buffer, &self.fields).map_err(|error| error.to_string()),

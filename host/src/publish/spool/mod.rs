@@ -39,7 +39,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const MAX_UNSYNCED: usize = 16;
 
 /// See the module.
-pub(super) struct Spool {
+pub struct Spool {
     directory: PathBuf,
     /// Held as long as this lives.
     _lock: File,
@@ -74,7 +74,7 @@ struct Reader {
 
 /// What became of records that were to be written.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Appended {
+pub enum Appended {
     /// They are in this segment, and they are the next to be sent.
     Next(u64),
     /// They are in a segment; others come before them.
@@ -85,7 +85,7 @@ pub(super) enum Appended {
 
 impl Spool {
     /// Takes the directory, with what earlier runs left there.
-    pub(super) fn open(settings: &config::Spool, traffic: Traffic) -> Result<Option<Spool>, PublishError> {
+    pub fn open(settings: &config::Spool, traffic: Traffic) -> Result<Option<Spool>, PublishError> {
         let Some(directory) = settings.directory.clone() else { return Ok(None) };
         Spool::open_directory(settings.clone(), directory.clone(), traffic)
             .map(Some)
@@ -136,7 +136,13 @@ impl Spool {
                 tracing::warn!(segment = number, bytes = cut, "spool: cut an event that was not written to its end");
                 self.counts.damaged_bytes += cut;
             }
-            if segment.records > 0 {
+            if segment.records > 0 && segment.bytes == HEADER {
+                // Its header tells of events, and behind it all is gone: there is nothing to be read.
+                tracing::error!(segment = number, events = segment.records, "spool: events were cut off and are lost");
+                self.counts.recovered += segment.records;
+                self.damaged += segment.records;
+                segment.remove(&self.directory)?;
+            } else if segment.records > 0 {
                 self.counts.recovered += segment.records;
                 self.total_bytes += segment.bytes;
                 self.segments.push_back(segment);
@@ -150,7 +156,7 @@ impl Spool {
     }
 
     /// Writes records, sealed.
-    pub(super) fn append(&mut self, bytes: &[u8], records: u64) -> Appended {
+    pub fn append(&mut self, bytes: &[u8], records: u64) -> Appended {
         if self.retry_at.is_some_and(|moment| Instant::now() < moment) {
             self.counts.bypassed += records;
             return Appended::Refused;
@@ -255,14 +261,14 @@ impl Spool {
     }
 
     /// Is all that was written also sent?
-    pub(super) fn is_caught_up(&self) -> bool {
+    pub fn is_caught_up(&self) -> bool {
         self.segments.back().is_none_or(|last| {
             self.reader.number > last.number || (self.reader.number == last.number && self.reader.offset >= last.bytes)
         })
     }
 
     /// The next records that were not sent, and their segment.
-    pub(super) fn unsent(&mut self) -> Option<(u64, &[u8])> {
+    pub fn unsent(&mut self) -> Option<(u64, &[u8])> {
         let mut found = None;
         self.skip_what_is_read();
         while found.is_none() && !self.is_caught_up() {
@@ -308,9 +314,16 @@ impl Spool {
     }
 
     /// Records of this length were sent, the next ones in order.
-    pub(super) fn advance(&mut self, bytes: usize, records: u64) {
-        self.reader.offset += bytes as u64;
-        self.reader.records += records;
+    pub fn advance(&mut self, bytes: usize, records: u64) {
+        let reader = &mut self.reader;
+        reader.offset += bytes as u64;
+        reader.records += records;
+        let is_short = |segment: &Segment| {
+            segment.number == reader.number && reader.offset >= segment.bytes && reader.records < segment.records
+        };
+        if self.segments.iter().any(is_short) {
+            self.give_up_segment("its end was cut off");
+        }
         self.skip_what_is_read();
     }
 
@@ -328,7 +341,7 @@ impl Spool {
     }
 
     /// Records of a segment are acknowledged, or given up and counted.
-    pub(super) fn settle(&mut self, number: u64, records: u64) {
+    pub fn settle(&mut self, number: u64, records: u64) {
         if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == number) {
             segment.settled += records;
         }
@@ -345,7 +358,7 @@ impl Spool {
     }
 
     /// What time brings: writes are forced onto the disk, and a last segment that nobody needs is removed.
-    pub(super) fn tick(&mut self) {
+    pub fn tick(&mut self) {
         let now = Instant::now();
         if now.duration_since(self.last_write) >= IDLE && self.settled_all() && self.active.is_some() {
             self.close_active();
@@ -391,18 +404,18 @@ impl Spool {
     }
 
     /// Events that made room for newer ones, and those that could not be read.
-    pub(super) fn lost(&self) -> (u64, u64) {
+    pub fn lost(&self) -> (u64, u64) {
         (self.dropped, self.damaged)
     }
 
     /// What it holds and did so far.
-    pub(super) fn status(&self) -> SpoolStatus {
+    pub fn status(&self) -> SpoolStatus {
         let SpoolCounts { recovered, bypassed, damaged_bytes, .. } = self.counts;
         SpoolStatus { bytes: self.total_bytes, recovered, bypassed, damaged_bytes }
     }
 
     /// Leaves the directory to the next run; gives the counts.
-    pub(super) fn close(&mut self) -> SpoolCounts {
+    pub fn close(&mut self) -> SpoolCounts {
         self.close_active();
         self.remove_settled();
         if !self.segments.is_empty() {

@@ -1,11 +1,11 @@
 //! One file of a spool: a header, then records as `record` has them.
 //!
 //! ```text
-//! "podtap-1" | events u64 little-endian, 0 while it is still written to | records
+//! "podtap-1" | events u32, 0 while it is still written to | CRC32C u32 of that number | records       (little-endian)
 //! ```
 //!
 //! A file whose writer was killed has no number of events, and may end within a record: [`Segment::recover`] counts its
-//! whole records and cuts what is behind them.
+//! whole records and cuts what is behind them. So it does where the number has another checksum.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -48,7 +48,10 @@ impl Segment {
 
     /// Notes in the file how many events it has: it is not written to any more.
     pub(super) fn close(&self, file: &File) -> io::Result<()> {
-        file.write_all_at(&self.records.to_le_bytes(), MAGIC.len() as u64)
+        // More would be hundreds of gigabytes; without a number they are counted.
+        let events = u32::try_from(self.records).unwrap_or(0).to_le_bytes();
+        let checksum = crc32c::crc32c(&events).to_le_bytes();
+        file.write_all_at([events, checksum].as_flattened(), MAGIC.len() as u64)
     }
 
     pub(super) fn remove(&self, directory: &Path) -> io::Result<()> {
@@ -73,9 +76,10 @@ impl Segment {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "is no segment of a spool; move it away"));
             }
         }
-        let noted = header[MAGIC.len()..].first_chunk().copied().map_or(0, u64::from_le_bytes);
-        if whole && noted > 0 {
-            return Ok(Some((Segment { number, bytes: length, records: noted, settled: 0 }, 0)));
+        if let Some(records) = noted(&header)
+            && whole
+        {
+            return Ok(Some((Segment { number, bytes: length, records, settled: 0 }, 0)));
         }
         let mut segment = Segment { number, bytes: length.min(HEADER), records: 0, settled: 0 };
         let mut buffer = Vec::new();
@@ -96,6 +100,13 @@ impl Segment {
         segment.close(&file)?;
         Ok(Some((segment, cut)))
     }
+}
+
+/// The number of events that a header has, if its checksum is right.
+fn noted(header: &[u8; HEADER as usize]) -> Option<u64> {
+    let (events, checksum) = header[MAGIC.len()..].split_first_chunk::<4>()?;
+    let number = u32::from_le_bytes(*events);
+    (number > 0 && checksum == crc32c::crc32c(events).to_le_bytes()).then_some(number.into())
 }
 
 /// Reads whole records with right checksums from `offset` on, not beyond `end`: as many as come in one go, at least one

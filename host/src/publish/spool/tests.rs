@@ -165,6 +165,46 @@ fn a_byte_changed_anywhere_costs_what_follows_in_its_segment_and_is_counted() {
 }
 
 #[test]
+fn a_changed_number_of_events_is_noticed_and_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("0000000000000001.segment");
+    let mut spool = open(folder.path());
+    spool.append(&records(0..3), 3);
+    spool.close();
+    drop(spool);
+    let whole = std::fs::read(&path).unwrap();
+    for bit in 8 * 8..16 * 8 {
+        let mut changed = whole.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &changed).unwrap();
+        let mut spool = open(folder.path());
+        assert_eq!((spool.counts.recovered, spool.counts.damaged_bytes), (3, 0), "{bit}");
+        assert_eq!(plain(&read_all(&mut spool)), [0, 1, 2], "{bit}");
+        spool.settle(1, 3);
+        assert_eq!((spool.lost(), spool.close().left), ((0, 0), 0), "{bit}");
+    }
+}
+
+#[test]
+fn what_a_closed_segment_lacks_at_its_end_is_counted_and_it_goes_once_the_rest_is_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    for kept in 0..3 {
+        let mut spool = open(folder.path());
+        let Appended::Next(number) = spool.append(&records(0..3), 3) else { panic!("there is nothing before") };
+        spool.close();
+        drop(spool);
+        let path = folder.path().join(format!("{number:016}.segment"));
+        let length = HEADER + records(0..kept).len() as u64;
+        File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+        let mut spool = open(folder.path());
+        assert_eq!(plain(&read_all(&mut spool)), (0..kept).collect::<Vec<_>>());
+        spool.settle(number, kept.into());
+        assert_eq!((spool.counts.recovered, spool.lost(), spool.close().left), (3, (0, 3 - u64::from(kept)), 0));
+        assert!(!path.exists(), "{kept}");
+    }
+}
+
+#[test]
 fn at_the_cap_the_oldest_go_and_the_sums_agree() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = open(folder.path());
