@@ -11,9 +11,6 @@ const MAX_BYTES: usize = 4096;
 /// Of a filter that was understood.
 const FILTER_BYTES: isize = 4 << 20;
 
-/// Each multiplies the work, and with it the time; an expression with more is not applied.
-const MAX_LOOPS: usize = 2;
-
 thread_local! {
     static EVENTS: Vec<Map<String, Value>> = events();
 }
@@ -36,9 +33,6 @@ pub fn filter(input: &[u8]) {
     };
     let held = held_bytes() - before;
     assert!(source.len() <= MAX_BYTES && held <= FILTER_BYTES, "{held} bytes");
-    if loops(&source) > MAX_LOOPS {
-        return;
-    }
     // What ends with a comment needs an end of line. Each may be refused for being too long or too deep.
     let [same, opposite] = ["(", "!("].map(|open| Filter::parse(&format!("{open}{source}\n)")).ok());
     EVENTS.with(|events| {
@@ -53,13 +47,6 @@ pub fn filter(input: &[u8]) {
             }
         }
     });
-}
-
-/// How many macros go over a list or a map.
-fn loops(source: &str) -> usize {
-    let names = ["all", "exists", "exists_one", "map", "filter"];
-    let words = source.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    words.filter(|word| names.contains(word)).count()
 }
 
 /// An exchange, a connection, and what has the same fields in other types.

@@ -44,6 +44,10 @@ const FUNCTIONS: [&str; 12] = [
 /// The longest expression, bytes, and how deep its brackets may be nested: the parser calls itself for each.
 pub(crate) const MAX_BYTES: usize = 4096;
 pub(crate) const MAX_NESTING: usize = 32;
+/// How many loops (`exists`, `map` and the like) an expression may have, and how many in one another or over each other's
+/// result: each of these multiplies time and memory.
+pub(crate) const MAX_LOOPS: usize = 8;
+pub(crate) const MAX_LOOPS_NESTED: usize = 2;
 /// What is shown of an expression behind the place of an error.
 const EXCERPT_LETTERS: usize = 20;
 
@@ -94,7 +98,15 @@ impl Filter {
         let env = Arc::new(Env::stdlib());
         let program = env.compile(source).map_err(|errors| syntax_error(source, &errors))?;
         let known = names();
-        let mut check = Check { source, program: &program, known: &known, bound: Vec::new(), used: BTreeSet::new() };
+        let mut check = Check {
+            source,
+            program: &program,
+            known: &known,
+            bound: Vec::new(),
+            used: BTreeSet::new(),
+            loops: 0,
+            loops_around: 0,
+        };
         check.expression(program.expression())?;
         let used = check.used.into_iter().map(str::to_owned).collect();
         let mut context = Context::with_env(env);
@@ -192,6 +204,9 @@ struct Check<'p> {
     /// Variables of macros around.
     bound: Vec<&'p str>,
     used: BTreeSet<&'p str>,
+    /// Loops so far, and those that the place at hand is within.
+    loops: usize,
+    loops_around: usize,
 }
 
 impl<'p> Check<'p> {
@@ -224,6 +239,15 @@ impl<'p> Check<'p> {
             Expr::Map(map) => self.entries(&map.entries),
             Expr::Struct(structure) => self.entries(&structure.entries),
             Expr::Comprehension(comprehension) => {
+                self.loops += 1;
+                self.loops_around += 1;
+                if self.loops > MAX_LOOPS || self.loops_around > MAX_LOOPS_NESTED {
+                    let what = format!(
+                        "more than {MAX_LOOPS} loops (exists, map and the like), or more than {MAX_LOOPS_NESTED} in one \
+                         another"
+                    );
+                    return Err(self.error(ided, what));
+                }
                 self.expression(&comprehension.iter_range)?;
                 self.expression(&comprehension.accu_init)?;
                 let outside = self.bound.len();
@@ -232,6 +256,7 @@ impl<'p> Check<'p> {
                 let inside = [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result];
                 inside.into_iter().try_for_each(|part| self.expression(part))?;
                 self.bound.truncate(outside);
+                self.loops_around -= 1;
                 Ok(())
             }
         }
@@ -304,6 +329,22 @@ mod tests {
     #[track_caller]
     fn check_error(source: &str, expected: &str) {
         assert_eq!(Filter::parse(source).unwrap_err().to_string(), expected, "{source}");
+    }
+
+    #[test]
+    fn loops_are_few_so_that_no_event_takes_long() {
+        let nested = "[1].exists(x, [x].exists(y, y == 1))";
+        check(nested, Ok(true));
+        check("[[0]].map(x, x + x).exists(x, size(x) == 2)", Ok(true));
+        let too_many = "more than 8 loops (exists, map and the like), or more than 2 in one another";
+        let refused = |source: &str| {
+            let error = Filter::parse(source).unwrap_err();
+            assert_eq!(error.what, too_many, "{source}");
+        };
+        refused("[[0]].map(x, x + x).map(x, x + x).exists(x, size(x) == 4)");
+        refused("[1].exists(x, [1].exists(y, [1].exists(z, z == 1)))");
+        check(&["attributes.exists(name, name == 'url.path')"; 8].join(" && "), Ok(true));
+        refused(&["attributes.exists(name, name == 'url.path')"; 9].join(" && "));
     }
 
     #[test]

@@ -105,8 +105,7 @@ const TARGETS: [Target; 11] = [
         max_len: 512,
         dictionary: Some("filter.dict"),
         promise: "An expression is refused with what is wrong and where, or understood in bounded memory; it decides the \
-            same each time, and as it does in brackets, and no event matches both it and its opposite. Expressions with \
-            more than two loops over lists or maps are not applied.",
+            same each time, and as it does in brackets, and no event matches both it and its opposite.",
     },
 ];
 

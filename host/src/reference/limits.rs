@@ -413,6 +413,12 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                 fixed("nesting of an event", read::MAX_DEPTH, "the event is named and left out", &[]),
                 fixed("length of a filter", bytes(filter::MAX_BYTES), "it is refused", &[]),
                 fixed("nesting of brackets in a filter", filter::MAX_NESTING, "the same", &[]),
+                fixed(
+                    "loops in a filter (`exists`, `map` and the like), of these in one another",
+                    format!("{}, {}", filter::MAX_LOOPS, filter::MAX_LOOPS_NESTED),
+                    "the same",
+                    &[],
+                ),
             ],
         ),
         (
