@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::bench::machine;
-use crate::soak::{CATCH_UP_SECONDS, CAUGHT_UP_SECONDS, SLACK_DESCRIPTORS, Seen};
+use crate::soak::{CATCH_UP_SECONDS, CAUGHT_UP_SECONDS, Seen};
 use crate::soak_samples::{Sample, Third, thirds};
 use crate::{process, workspace};
 
@@ -51,7 +51,7 @@ fn page(seen: &Seen, podtap: &Path) -> Result<String> {
         seen.plan.swap_every.as_secs(),
         seen.plan.restart_every.unwrap_or_default().as_secs(),
         figures(seen)?,
-        SLACK_DESCRIPTORS,
+        seen.plan.slack_descriptors,
         machine()?,
         version.trim(),
     ))
