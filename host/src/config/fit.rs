@@ -61,12 +61,13 @@ pub(super) fn fit(config: &mut Config, set: &HashSet<String>, limit: u64) -> Opt
     let step = Step::of(limit)?;
     let side_buffer = config.stream.side_buffer_bytes.0;
     let mut lowered = Vec::new();
+    // Not below what the configuration asks for one side.
+    let step = Step { buffers: step.buffers.max(side_buffer), ..*step };
     for (key, bound) in step.bounds().into_iter().filter(|(key, _)| !set.contains(*key)) {
         match key {
             DECODER_MEMORY => config.decoder.memory_bytes = ByteSize(step.decoder_memory),
             CONNECTIONS => config.stream.max_connections = step.connections,
-            // Not below what the configuration asks for one side.
-            BUFFERS => config.stream.total_buffer_bytes = ByteSize(step.buffers.max(side_buffer)),
+            BUFFERS => config.stream.total_buffer_bytes = ByteSize(step.buffers),
             _ => config.delivery.queue_bytes = ByteSize(step.queue),
         }
         lowered.push(format!("{key} {bound}"));

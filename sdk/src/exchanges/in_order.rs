@@ -418,8 +418,8 @@ impl<T: Default + 'static> Exchanges<T> {
     async fn first_response_by(&self, server: &mut Stream, find: &impl Fn(&[u8]) -> Option<usize>) {
         while let Sought::Passed { lost } = server.seek(find).await {
             let mut pairing = self.pairing.borrow_mut();
-            if let Some(front) = pairing.waiting.front_mut() {
-                front.lost_bytes += lost;
+            if !pairing.waiting.is_empty() {
+                pairing.lost_of_server(lost);
                 pairing.lose_responses();
             }
         }
