@@ -134,8 +134,39 @@ impl Filter {
             Ok(other) => Err(format!("the filter is no condition: it gives a value of type {}", other.type_of())),
             // The event does not have it.
             Err(ExecutionError::NoSuchKey(_) | ExecutionError::UndeclaredReference(_)) => Ok(false),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(what(&error)),
         }
+    }
+}
+
+/// What cannot be computed, by the types of it: the values are of the event, which may be long, and is nothing for a log.
+fn what(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::UnsupportedTargetType { target } => {
+            format!("a function that does not take {}", target.type_of())
+        }
+        ExecutionError::NotSupportedAsMethod { method, target } => format!("{method}() of {}", target.type_of()),
+        ExecutionError::UnsupportedKeyType(key) => format!("a key of type {}", key.type_of()),
+        ExecutionError::ValuesNotComparable(one, other) => {
+            format!("{} and {} cannot be compared", one.type_of(), other.type_of())
+        }
+        ExecutionError::UnsupportedBinaryOperator(operator, one, other) => {
+            format!("the operator {operator} does not take {} and {}", one.type_of(), other.type_of())
+        }
+        ExecutionError::UnsupportedIndex(index, value) => {
+            format!("{} as an index of {}", index.type_of(), value.type_of())
+        }
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "a division by zero".to_owned(),
+        ExecutionError::Overflow(operator, ..) => format!("the operator {operator} gives a number that is too large"),
+        ExecutionError::IndexOutOfBounds(_) => "an index behind the end of a list".to_owned(),
+        ExecutionError::DuplicateKey(_) => "a key twice in one map".to_owned(),
+        // Those that hold no value.
+        ExecutionError::InvalidArgumentCount { .. }
+        | ExecutionError::UnexpectedType { .. }
+        | ExecutionError::NoSuchOverload(_)
+        | ExecutionError::MissingArgumentOrTarget
+        | ExecutionError::FunctionError { .. } => error.to_string(),
+        _ => "it cannot be computed".to_owned(),
     }
 }
 
@@ -441,6 +472,10 @@ mod tests {
             ("target > 5", "no matching overload for '_>_' applied to '(string, int)'"),
             ("duration", "the filter is no condition: it gives a value of type int"),
             ("target.matches('(')", "regex"),
+            // Not with the values, which may be all of the event.
+            ("3 % event == 1", "the operator rem does not take int and map"),
+            ("1 / 0 == 1", "a division by zero"),
+            ("9223372036854775807 + server.port > 0", "the operator add gives a number that is too large"),
         ] {
             let error = Filter::parse(source).unwrap().matches(&fields(Event::Exchange(&example_event()))).unwrap_err();
             assert!(error.contains(expected), "{source}: {error}");
