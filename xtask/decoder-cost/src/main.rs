@@ -1,11 +1,9 @@
-//! What a stock decoder costs in its sandbox, and what the same decoder costs linked natively: the same batches, made of a
-//! capture, are fed to both in turn.
+//! What a stock decoder costs in its sandbox, and what the same decoder costs linked natively: a capture is replayed to both in
+//! turn, batch by batch, each made just before it is fed, and what a decoder need not see is left out.
 //!
 //! `decoder-cost PLUGINS DECODER CAPTURE [ROUNDS]` prints CPU time for an exchange of both, in ns, and how many exchanges
 //! there were. In the sandbox's time is all that the boundary takes: batches copied in, columns copied out and checked. In
 //! neither is what comes before and after: packets, streams, events.
-//!
-//! Demands are not carried out: what a decoder need not see is given to both.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use podtap::config::ByteSize;
 use podtap::decoder::{Cache, ComponentFile, Limits, Runtime};
-use podtap_decoder_cost::{batches, contract};
+use podtap_decoder_cost::{contract, demands, replay};
 use podtap_http::Http;
 use podtap_mongodb::Mongodb;
 use podtap_mysql::MySql;
@@ -36,26 +34,34 @@ fn main() -> Result<()> {
 }
 
 fn compare<D: Decoder>(plugin: &Path, capture: &Path, rounds: usize) -> Result<()> {
-    let batches = batches(capture).with_context(|| capture.display().to_string())?;
     let limits = Limits { memory_bytes: 64 << 20, workers: 1, call_timeout: Duration::from_secs(1) };
     let runtime = Runtime::new(limits, Cache::of_this_user()).map_err(|error| anyhow::anyhow!("{error}"))?;
     let plugin = runtime.load(&ComponentFile::read(plugin, ByteSize(16 << 20))?)?;
     let (mut native, mut sandboxed, mut exchanges) = (Vec::new(), Vec::new(), 0);
     for _ in 0..rounds.max(1) {
-        let mut instance = runtime.instance(&plugin)?;
-        let start = cpu_time();
-        let mut in_sandbox = 0;
-        for (batch, _) in &batches {
-            in_sandbox += instance.feed(batch, &plugin.descriptor, |rows| rows.len())?;
-        }
-        sandboxed.push(cpu_time() - start);
+        let (mut instance, mut time, mut in_sandbox) = (runtime.instance(&plugin)?, Duration::ZERO, 0);
+        replay(capture, |(batch, _)| {
+            let start = cpu_time();
+            let (rows, demands) =
+                instance.feed(&batch, &plugin.descriptor, |rows| (rows.len(), rows.demands().collect()))?;
+            time += cpu_time() - start;
+            in_sandbox += rows;
+            Ok(demands)
+        })?;
+        sandboxed.push(time);
 
-        let mut instance = Instance::<D>::new("{}").map_err(anyhow::Error::msg)?;
-        // The decoder owns what it is given, in the sandbox as well.
-        let owned: Vec<_> = batches.iter().map(|(batch, opened)| contract(batch, opened)).collect();
-        let start = cpu_time();
-        exchanges = owned.into_iter().map(|batch| instance.feed(batch).exchange_connections.len()).sum();
-        native.push(cpu_time() - start);
+        let (mut instance, mut time) = (Instance::<D>::new("{}").map_err(anyhow::Error::msg)?, Duration::ZERO);
+        exchanges = 0;
+        replay(capture, |(batch, opened)| {
+            // The decoder owns what it is given, in the sandbox as well.
+            let owned = contract(&batch, &opened);
+            let start = cpu_time();
+            let output = instance.feed(owned);
+            time += cpu_time() - start;
+            exchanges += output.exchange_connections.len();
+            Ok(demands(&output))
+        })?;
+        native.push(time);
         ensure!(exchanges == in_sandbox, "{exchanges} exchanges natively, {in_sandbox} in the sandbox");
     }
     ensure!(exchanges > 0, "{}: no exchange", capture.display());
