@@ -8,9 +8,11 @@
 mod connection;
 mod encode;
 mod identity;
+mod json;
 mod msgpack;
 mod redact;
 mod time;
+mod writer;
 
 pub use connection::{CONNECTION_SCHEMA, ConnectionEvent, End, Kind, Name, Opened, Party, Reason, Role};
 pub(crate) use encode::append;

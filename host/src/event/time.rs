@@ -13,7 +13,7 @@ pub struct Timestamp(pub u64);
 impl Timestamp {
     /// `2026-11-23T21:08:01.123456789Z`, as ASCII. By hand, as every JSON event has one: a date library takes ten times
     /// as long.
-    fn text(self) -> [u8; 30] {
+    pub(super) fn text(self) -> [u8; 30] {
         const DAY: u64 = 86_400;
         let (seconds, nanoseconds) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
         let (days, second) = (seconds / DAY, seconds % DAY);
