@@ -42,6 +42,7 @@ mod network_cut;
 mod plugins;
 mod process;
 mod release;
+mod sanitize;
 mod setup;
 mod soak;
 mod soak_page;
@@ -83,6 +84,8 @@ enum Task {
     Examples(examples::Args),
     /// Search for inputs that break podtap
     Fuzz(fuzz::Args),
+    /// Run tests under Miri and AddressSanitizer, with a nightly compiler
+    Sanitize(sanitize::Args),
     /// Measure podtap's CPU time against libpcap and tshark
     Bench(bench::Args),
     /// Check licences, sources, versions and advisories of what podtap is made of
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Task::Captures(args) => captures::run(&args).map(success),
         Task::Examples(args) => examples::run(&args).map(success),
         Task::Fuzz(args) => fuzz::run(&args).map(success),
+        Task::Sanitize(args) => sanitize::run(&args).map(success),
         Task::Bench(args) => bench::run(&args).map(success),
         Task::Deny => supply_chain::deny().map(success),
         Task::Sbom(args) => supply_chain::sbom(&args).map(success),

@@ -202,13 +202,16 @@ fn memory_is_bounded_and_the_oldest_goes() {
 
 #[test]
 fn many_datagrams_one_after_the_other_leave_nothing() {
+    // An interpreter takes a second for some of them.
+    const MANY: u16 = if cfg!(miri) { 50 } else { 2_000 };
     let tcp = tcp(TEXT);
     let mut run = Run::new(Limits::default());
-    for identification in 0..2_000 {
+    for identification in 0..MANY {
         run.send(&[v4(identification, 0, true, &tcp[..32]), v4(identification, 32, false, &tcp[32..])]);
     }
     let counters = run.counters();
-    assert_eq!((counters.datagrams_joined, counters.fragments_waiting, counters.fragments_evicted), (2_000, 0, 0));
+    let found = (counters.datagrams_joined, counters.fragments_waiting, counters.fragments_evicted);
+    assert_eq!(found, (MANY.into(), 0, 0));
 }
 
 #[test]
