@@ -325,7 +325,11 @@ const DECODERS: &[Metric] = &[
     gauge("podtap_decoder_memory_bytes", &["decoder"], "Memory of a decoder's instances.", |scrape| {
         scrape.decoders(|it| Value::Whole(it.memory_bytes))
     }),
-    count("podtap_decoders_reloaded_total", "decoders_reloaded", "Decoders that were new or changed after the start."),
+    count(
+        "podtap_decoders_reloaded_total",
+        "decoders_reloaded",
+        "Decoders that were new or changed after the start, once for each worker.",
+    ),
     count(
         "podtap_decoder_demands_ignored_total",
         "decoder_demands_ignored",

@@ -431,6 +431,37 @@ mod tests {
         })
     }
 
+    #[test]
+    fn there_is_room_for_the_largest_frame() {
+        let address = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
+        let peer = Peer { address, port: u16::MAX, bytes: Some(u64::MAX) };
+        let offset = Some(u64::MAX);
+        let exchange = Exchange {
+            id: "".into(),
+            time: Timestamp(u64::MAX),
+            duration: offset,
+            timing: Timing { request_end: offset, response_start: offset, response_end: offset },
+            protocol: "".into(),
+            decoder: "".into(),
+            operation: Some("".into()),
+            target: Some("".into()),
+            summary: Some("".into()),
+            outcome: Outcome::NoResponse,
+            client: peer,
+            server: peer,
+            vantage: Some(Vantage::Between),
+            connection: Connection { id: "".into(), exchange: u32::MAX, midstream: false },
+            loss: Some(Loss { gap_bytes: offset, truncated: true }),
+            attributes: Attributes(vec![("".into(), Value::Float(-f64::MIN_POSITIVE))]),
+            resource: Cow::Owned(Resource::from([(String::new(), String::new())])),
+        };
+        for append in [msgpack::append, json::append] {
+            let mut written = Vec::new();
+            append(&exchange, &mut written);
+            assert!(written.len() < MOST_BYTES_OF_FRAME, "{}", written.len());
+        }
+    }
+
     proptest! {
         #[test]
         fn the_bytes_are_those_of_the_serializers(exchange in exchange()) {
