@@ -33,9 +33,10 @@ pub(crate) struct Args {
     podtap: Option<PathBuf>,
 }
 
-impl Default for Args {
-    fn default() -> Args {
-        Args { limits_mib: LIMITS_MIB.to_vec(), podtap: None }
+impl Args {
+    /// The least only.
+    pub(crate) fn least() -> Args {
+        Args { limits_mib: LIMITS_MIB.into_iter().min().into_iter().collect(), podtap: None }
     }
 }
 

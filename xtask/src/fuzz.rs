@@ -110,11 +110,17 @@ const TARGETS: [Target; 11] = [
 ];
 
 /// What libFuzzer needs to know of a program: counters of edges with their places, and what is compared. Arithmetic is
-/// checked as in the tests, and code is optimised, so that more inputs can be tried.
+/// checked as in the tests.
 const RUSTC_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Coverflow-checks -Copt-level=3 \
-    -Ccodegen-units=8";
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Coverflow-checks";
+
+/// For long runs: that more inputs can be tried is worth the time to compile.
+const RUSTC_FLAGS_LONG: &str = "-Copt-level=3 -Ccodegen-units=8";
+/// For short ones.
+const RUSTC_FLAGS_SHORT: &str = "-Copt-level=1 -Ccodegen-units=16";
+/// What is short, in seconds.
+const SHORT_SECONDS: u64 = 30;
 
 /// Memory of a process; podtap takes some 60 MiB.
 const RSS_LIMIT_MB: u32 = 2048;
@@ -158,13 +164,13 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let wanted = |target: &&Target| args.targets.is_empty() || args.targets.iter().any(|name| name == target.name);
     let targets: Vec<&Target> = TARGETS.iter().filter(wanted).collect();
+    let seconds = args.minutes.map_or(args.seconds, |minutes| minutes * 60);
     if !args.no_build {
         setup::run(setup::Args::default())?;
         // The targets `capture` and `boundary` run them.
         plugins::run(plugins::Args::default())?;
-        build(&targets)?;
+        build(&targets, seconds)?;
     }
-    let seconds = args.minutes.map_or(args.seconds, |minutes| minutes * 60);
     let mut failed = Vec::new();
     for target in targets {
         target.seed()?;
@@ -187,11 +193,13 @@ fn folder() -> PathBuf {
     workspace::target().join("fuzz")
 }
 
-/// Builds the targets with coverage, into `target/fuzz/bin/`.
-fn build(targets: &[&Target]) -> Result<()> {
+/// Builds the targets with coverage, into `target/fuzz/bin/`, to run for so long.
+fn build(targets: &[&Target], seconds: u64) -> Result<()> {
+    let optimised = if seconds > SHORT_SECONDS { RUSTC_FLAGS_LONG } else { RUSTC_FLAGS_SHORT };
+    let wrapper = wrapper(&format!("{RUSTC_FLAGS} {optimised}"))?;
     let mut cargo = Command::new("cargo");
     // `--workspace` for the features of dependencies, which are those of `cargo test --workspace` then.
-    cargo.current_dir(workspace::root()).args(["build", "--workspace"]).env("RUSTC_WORKSPACE_WRAPPER", wrapper()?);
+    cargo.current_dir(workspace::root()).args(["build", "--workspace"]).env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     for target in targets {
         cargo.args(["--bin", target.name]);
     }
@@ -208,10 +216,10 @@ fn build(targets: &[&Target]) -> Result<()> {
     Ok(())
 }
 
-/// A program that adds [`RUSTC_FLAGS`] to a call of the compiler. Cargo tells wrappers by their path, so that one with
-/// other flags has another name.
-fn wrapper() -> Result<PathBuf> {
-    let script = format!("#!/bin/sh\nexec \"$@\" {RUSTC_FLAGS}\n");
+/// A program that adds flags to a call of the compiler. Cargo tells wrappers by their path, so that one with other flags has
+/// another name.
+fn wrapper(flags: &str) -> Result<PathBuf> {
+    let script = format!("#!/bin/sh\nexec \"$@\" {flags}\n");
     let mut hasher = DefaultHasher::new();
     script.hash(&mut hasher);
     let file = folder().join(format!("rustc-{:016x}", hasher.finish()));
