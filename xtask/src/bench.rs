@@ -9,7 +9,8 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::mem::MaybeUninit;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// Runs of each program but tshark, which is so much slower that one will do
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Only captures whose name has this in it
+    #[arg(long, value_name = "NAME", conflicts_with = "write")]
+    only: Option<String>,
     /// Write the result to docs/benchmarks/DATE.md
     #[arg(long)]
     write: bool,
@@ -45,6 +49,9 @@ enum Other {
     Flame(bench_flame::Args),
     /// Instructions for an exchange, whatever else the machine does; whether they have become more
     Instructions(bench_instructions::Args),
+    /// Makes a capture in the network that it is started in, for the bench itself
+    #[command(hide = true)]
+    LargeCapture(bench_workloads::LargeCapture),
 }
 
 /// What is measured.
@@ -80,12 +87,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(Other::Scaling(args)) => return bench_scaling::run(args),
         Some(Other::Flame(args)) => return bench_flame::run(args),
         Some(Other::Instructions(args)) => return bench_instructions::run(args),
+        Some(Other::LargeCapture(args)) => return args.make(),
         None => {}
     }
     let examples = ["--example", "pcap_loop", "--example", "stream_cost", "--example", "throughput"];
     let podtap = release::build_with(&[&["--bin", "podtap-decoder-cost"], &examples[..]].concat())?;
     let podtap = podtap.display().to_string();
-    let (workloads, mut missing) = bench_workloads::all(args.exchanges)?;
+    let (mut workloads, mut missing) = bench_workloads::all(args.exchanges)?;
+    if let Some(only) = &args.only {
+        workloads.retain(|workload| workload.name.contains(only));
+        ensure!(!workloads.is_empty(), "no capture has {only} in its name");
+    }
     if let Err(error) = bench_live::go_program() {
         missing.push(format!("{GO}: {error:#}"));
     }
@@ -169,8 +181,7 @@ fn go_exchanges(go: &Contender) -> Result<usize> {
     lines_by(command.args(go.arguments.iter().take(2)).arg("-o"))
 }
 
-/// How many lines a program writes into the file that is its last argument. They are not kept in memory: what this process
-/// has, those that it starts begin with, and it would be measured as theirs.
+/// How many lines a program writes into the file that is its last argument.
 fn lines_by(command: &mut Command) -> Result<usize> {
     let file = workspace::target().join("bench/exchanges.jsonl");
     process::output(command.arg(&file))?;
@@ -296,25 +307,41 @@ pub(crate) fn measure(command: &mut Command) -> Result<Usage> {
     Ok(usage)
 }
 
-/// Waits for a process: its status as wait(2) has it, and what it took, with what it had started and waited for.
+/// How often a process is asked for its memory.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits for a process: its status as wait(2) has it, and what it took; of time, with what it had started and waited for.
 pub(crate) fn wait(child: Child, begun: Instant) -> Result<(i32, Usage)> {
     let process = i32::try_from(child.id())?;
-    let mut status = 0;
+    let (mut status, mut memory_bytes) = (0, 0);
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: `status` and `usage` are valid for writes for the length of the call. `child` is neither waited for
-    // nor used after it, so the process number is not collected twice.
-    if unsafe { libc::wait4(process, &raw mut status, 0, usage.as_mut_ptr()) } != process {
-        return Err(io::Error::last_os_error()).context("wait4");
+    loop {
+        memory_bytes = memory_bytes.max(most_memory(process));
+        // SAFETY: `status` and `usage` are valid for writes for the length of the call. `child` is neither waited for
+        // nor used after it, so the process number is not collected twice.
+        match unsafe { libc::wait4(process, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) } {
+            0 => thread::sleep(LOOK),
+            ended if ended == process => break,
+            _ => return Err(io::Error::last_os_error()).context("wait4"),
+        }
     }
     let elapsed_seconds = begun.elapsed().as_secs_f64();
-    // SAFETY: wait4 has succeeded, and with that has filled `usage`.
+    // SAFETY: wait4 has told of the process, and with that has filled `usage`.
     let usage = unsafe { usage.assume_init() };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    let memory_bytes = u64::try_from(usage.ru_maxrss)? * 1024; // Linux counts in KiB
     Ok((
         status,
         Usage { cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime), elapsed_seconds, memory_bytes },
     ))
+}
+
+/// The most memory that a process has had (`VmHWM` of proc_pid_status(5)), bytes; 0 when it has ended. `ru_maxrss` will not do:
+/// it begins with what the process has that started it.
+fn most_memory(process: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let most =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    most.unwrap_or_default() * 1024
 }
 
 /// The one in the middle.

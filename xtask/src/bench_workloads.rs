@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{drivers, e2e_mysql, e2e_nginx, mongodb, workspace};
+use crate::{drivers, e2e_mysql, e2e_nginx, mongodb, process, workspace};
 
 /// A capture, and what is to be known of it.
 pub(crate) struct Workload {
@@ -42,6 +43,17 @@ pub(crate) fn all(exchanges: usize) -> Result<(Vec<Workload>, Vec<String>)> {
     })?;
     let what = "nginx under wrk: answers of 100 KiB to 1 MiB";
     workloads.extend(large.into_iter().map(|capture| workload("http-large", what, capture, "http", HTTP)));
+    let mut missing = Vec::new();
+    match kept(&folder.join("http-large-1500"), exchanges, |folder| {
+        LargeCapture { folder: folder.to_owned(), exchanges: exchanges.div_ceil(800) }.make_in_segments()
+    }) {
+        Ok(captures) => {
+            let what = "the same in segments of an Ethernet, 1500 bytes each";
+            let name = "http-large, MTU 1500";
+            workloads.extend(captures.into_iter().map(|capture| workload(name, what, capture, "http", HTTP)));
+        }
+        Err(error) => missing.push(format!("http-large, MTU 1500: {error:#}")),
+    }
     let sysbench = kept(&folder.join("mysql"), exchanges, |folder| Ok(e2e_mysql::captures(folder, exchanges)?.into()))?;
     let names = [
         ("mysql, prepared", "MariaDB under sysbench's oltp_read_write, with prepared statements"),
@@ -50,7 +62,6 @@ pub(crate) fn all(exchanges: usize) -> Result<(Vec<Workload>, Vec<String>)> {
     workloads.extend(
         sysbench.into_iter().zip(names).map(|(capture, (name, what))| workload(name, what, capture, "mysql", MYSQL)),
     );
-    let mut missing = Vec::new();
     // This server is slow, and tshark takes four times as long for twice as many.
     let commands = exchanges.div_ceil(20);
     match kept(&folder.join("mongodb"), exchanges, |folder| Ok(vec![mongodb_load(folder, commands)?])) {
@@ -64,6 +75,28 @@ pub(crate) fn all(exchanges: usize) -> Result<(Vec<Workload>, Vec<String>)> {
         Err(error) => return Err(error),
     }
     Ok((workloads, missing))
+}
+
+/// nginx's large answers, captured.
+#[derive(clap::Args)]
+pub(crate) struct LargeCapture {
+    folder: PathBuf,
+    exchanges: usize,
+}
+
+impl LargeCapture {
+    pub(crate) fn make(&self) -> Result<()> {
+        e2e_nginx::make_large(&self.folder, self.exchanges).map(drop)
+    }
+
+    /// In a network namespace of its own, whose loopback sends what an Ethernet would: no segment is larger than its MTU.
+    fn make_in_segments(&self) -> Result<Vec<PathBuf>> {
+        let mut command = Command::new(process::find("unshare").context("unshare is not installed")?);
+        let script = "ip link set lo mtu 1500 gso_max_segs 1 up && exec \"$0\" bench large-capture \"$1\" \"$2\"";
+        command.args(["--net", "sh", "-c", script]).arg(std::env::current_exe()?);
+        process::output(command.arg(&self.folder).arg(self.exchanges.to_string()))?;
+        Ok(vec![self.folder.join("nginx.pcap")])
+    }
 }
 
 fn mongodb_load(folder: &Path, commands: usize) -> Result<PathBuf> {
