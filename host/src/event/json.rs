@@ -37,12 +37,7 @@ impl Writer for Json<'_> {
     }
 
     #[inline(always)]
-    fn key<const M: usize, const J: usize>(&mut self, _: &[u8; M], json: &[u8; J]) {
-        self.room.array(json);
-    }
-
-    #[inline(always)]
-    fn name<const M: usize, const J: usize>(&mut self, _: &[u8; M], json: &[u8; J]) {
+    fn known<const M: usize, const J: usize>(&mut self, _: &[u8; M], json: &[u8; J]) {
         self.room.array(json);
     }
 

@@ -45,12 +45,7 @@ impl Writer for Msgpack<'_> {
     fn end(&mut self, _: usize) {}
 
     #[inline(always)]
-    fn key<const M: usize, const J: usize>(&mut self, msgpack: &[u8; M], _: &[u8; J]) {
-        self.room.array(msgpack);
-    }
-
-    #[inline(always)]
-    fn name<const M: usize, const J: usize>(&mut self, msgpack: &[u8; M], _: &[u8; J]) {
+    fn known<const M: usize, const J: usize>(&mut self, msgpack: &[u8; M], _: &[u8; J]) {
         self.room.array(msgpack);
     }
 

@@ -12,10 +12,8 @@ pub(super) trait Writer {
     fn map(&mut self, entries: usize) -> usize;
     /// Ends a map.
     fn end(&mut self, map: usize);
-    /// A key that is known beforehand, in either format: see [`key`].
-    fn key<const M: usize, const J: usize>(&mut self, msgpack: &[u8; M], json: &[u8; J]);
-    /// A text that is known beforehand, in either format: see [`name`].
-    fn name<const M: usize, const J: usize>(&mut self, msgpack: &[u8; M], json: &[u8; J]);
+    /// A key or a text that is known beforehand, in either format: see [`key`] and [`name`].
+    fn known<const M: usize, const J: usize>(&mut self, msgpack: &[u8; M], json: &[u8; J]);
     /// A key.
     fn any_key(&mut self, key: &str);
     fn text(&mut self, text: &str);
@@ -65,13 +63,13 @@ macro_rules! fixstr {
 
 macro_rules! key {
     ($out:ident, $text:literal) => {
-        $out.key(fixstr!($text), joined!(b",\"", $text.as_bytes(), b"\":"))
+        $out.known(fixstr!($text), joined!(b",\"", $text.as_bytes(), b"\":"))
     };
 }
 
 macro_rules! name {
     ($out:ident, $text:literal) => {
-        $out.name(fixstr!($text), joined!(b"\"", $text.as_bytes(), b"\""))
+        $out.known(fixstr!($text), joined!(b"\"", $text.as_bytes(), b"\""))
     };
 }
 
