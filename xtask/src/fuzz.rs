@@ -1,24 +1,19 @@
 //! `cargo xtask fuzz`: runs the fuzz targets in fuzz/ under libFuzzer, with the stable compiler and nothing installed.
 //!
 //! Coverage is LLVM's own pass, which `rustc` takes from the command line. It goes into the workspace's crates only, by
-//! [`RUSTC_WORKSPACE_WRAPPER`]: then everything else is what the tests have built already, and coverage shows podtap's
-//! code rather than that of wasmtime and librdkafka.
-//!
-//! [`RUSTC_WORKSPACE_WRAPPER`]: https://doc.rust-lang.org/cargo/reference/config.html#buildrustc-workspace-wrapper
+//! [`compiler`]: so it shows podtap's code rather than that of wasmtime and librdkafka.
 
 mod page;
 
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{plugins, process, setup, workspace};
+use crate::{compiler, plugins, process, setup, workspace};
 use page::Figures;
 
 /// A fuzz target.
@@ -196,10 +191,7 @@ fn folder() -> PathBuf {
 /// Builds the targets with coverage, into `target/fuzz/bin/`, to run for so long.
 fn build(targets: &[&Target], seconds: u64) -> Result<()> {
     let optimised = if seconds > SHORT_SECONDS { RUSTC_FLAGS_LONG } else { RUSTC_FLAGS_SHORT };
-    let wrapper = wrapper(&format!("{RUSTC_FLAGS} {optimised}"))?;
-    let mut cargo = Command::new("cargo");
-    // `--workspace` for the features of dependencies, which are those of `cargo test --workspace` then.
-    cargo.current_dir(workspace::root()).args(["build", "--workspace"]).env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    let mut cargo = compiler::cargo("build", None, &format!("{RUSTC_FLAGS} {optimised}"))?;
     for target in targets {
         cargo.args(["--bin", target.name]);
     }
@@ -207,30 +199,13 @@ fn build(targets: &[&Target], seconds: u64) -> Result<()> {
     fs::create_dir_all(folder().join("bin"))?;
     for target in targets {
         // The next `cargo build` may put one without coverage in its place.
-        let (built, kept) = (workspace::target().join("debug").join(target.name), target.executable());
+        let (built, kept) = (workspace::target().join("release").join(target.name), target.executable());
         if kept.exists() {
             fs::remove_file(&kept)?;
         }
         fs::hard_link(&built, &kept).with_context(|| format!("cannot make {}", kept.display()))?;
     }
     Ok(())
-}
-
-/// A program that adds flags to a call of the compiler. Cargo tells wrappers by their path, so that one with other flags has
-/// another name.
-fn wrapper(flags: &str) -> Result<PathBuf> {
-    let script = format!("#!/bin/sh\nexec \"$@\" {flags}\n");
-    let mut hasher = DefaultHasher::new();
-    script.hash(&mut hasher);
-    let file = folder().join(format!("rustc-{:016x}", hasher.finish()));
-    if !file.exists() {
-        fs::create_dir_all(folder())?;
-        let new = file.with_extension("new");
-        fs::write(&new, script)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
-        fs::rename(&new, &file)?;
-    }
-    Ok(file)
 }
 
 impl Target {

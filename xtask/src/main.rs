@@ -9,6 +9,7 @@ mod bench_scaling;
 mod bench_workloads;
 mod captures;
 mod cgroup;
+mod compiler;
 mod config_map;
 mod demo;
 mod drivers;

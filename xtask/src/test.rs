@@ -9,9 +9,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{
-    bench_instructions, cgroup, e2e_chaos, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses, e2e_memory,
-    e2e_mysql, e2e_nginx, e2e_outages, e2e_page, e2e_security, examples, fuzz, kafka, mongodb, plugins, process,
-    release, setup, soak, supply_chain, workspace,
+    bench_instructions, cgroup, compiler, e2e_chaos, e2e_consumers, e2e_deploy, e2e_kafka, e2e_live, e2e_losses,
+    e2e_memory, e2e_mysql, e2e_nginx, e2e_outages, e2e_page, e2e_security, examples, fuzz, kafka, mongodb, plugins,
+    process, release, setup, soak, supply_chain, workspace,
 };
 
 /// How long each fuzz target runs: it shows that they work, and finds what is found soon.
@@ -27,9 +27,6 @@ pub(crate) struct Args {
     /// Leave fuzzing and the end-to-end checks out
     #[arg(long)]
     quick: bool,
-    /// Compile the tests, with lints, and run nothing
-    #[arg(long)]
-    no_run: bool,
 }
 
 /// Counts of steps by how they ended.
@@ -43,14 +40,11 @@ struct Tally {
 /// Runs all steps; the exit code says whether all that ran have passed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::run(setup::Args::default())?;
-    if args.no_run {
-        return linted(&["test", "--workspace", "--all-targets", "--no-run"]).map(|()| ExitCode::SUCCESS);
-    }
     let mut tally = Tally::default();
     tally.step("format", || cargo(&["fmt", "--all", "--check"]));
     tally.step("plugins", || plugins::run(plugins::Args::default()));
-    tally.step("clippy", || linted(&["test", "--workspace", "--all-targets", "--no-run"]));
-    tally.step("cargo test", || linted(&["test", "--workspace", "--no-fail-fast"]));
+    tally.step("clippy", || tests(&["--all-targets", "--no-run"]));
+    tally.step("cargo test", || tests(&["--no-fail-fast"]));
     match supply_chain::unavailable() {
         Some(why) => tally.skip("deny", &why),
         None => tally.step("deny", supply_chain::deny),
@@ -234,15 +228,13 @@ fn stock_decoders() -> Result<()> {
     Ok(())
 }
 
-/// As [`cargo`], with clippy as the compiler of the workspace, and warnings as errors: so lints take no compilation of their own,
-/// which is most of Wasmtime once more. `cargo clippy` calls its driver in the same way.
-fn linted(arguments: &[&str]) -> Result<()> {
+/// Compiles or runs the tests, with clippy as their compiler and warnings as errors: so lints take no compilation of their own.
+/// `cargo clippy` calls its driver in the same way.
+fn tests(arguments: &[&str]) -> Result<()> {
     let driver = process::find("clippy-driver").context("clippy is not installed: `rustup component add clippy`")?;
-    // No variable: tests compile crates of others.
-    let wrapper = format!("build.rustc-workspace-wrapper={:?}", driver.display().to_string());
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).args(["--config", &wrapper]).args(arguments);
-    process::run(cargo.env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__"))
+    let mut cargo = compiler::cargo("test", Some(&driver), compiler::CHECKED)?;
+    cargo.env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
+    process::run(cargo.args(arguments))
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
