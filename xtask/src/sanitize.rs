@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -73,7 +74,12 @@ fn address() -> Result<()> {
         version.is_ok_and(|output| output.status.success()),
         "no nightly compiler: `rustup toolchain install nightly`"
     );
-    let clang = process::find("clang").context("clang is not installed")?;
+    const NO_CLANG: &str = "no clang with AddressSanitizer: on Debian, `apt install clang libclang-rt-dev`";
+    let clang = process::find("clang").context(NO_CLANG)?;
+    let runtime = format!("-print-file-name=libclang_rt.asan-{}.a", std::env::consts::ARCH);
+    // A name that is not found comes back as it is.
+    let runtime = process::output(Command::new(&clang).arg(runtime))?;
+    ensure!(Path::new(runtime.trim()).is_absolute(), NO_CLANG);
     setup::run(setup::Args::default())?;
     plugins::run(plugins::Args::default())?;
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -93,7 +99,8 @@ fn address() -> Result<()> {
     }
     // With a target, these are not for what is run while compiling.
     cargo.env("RUSTFLAGS", "-Zsanitizer=address").env("CC", clang);
-    cargo.env(format!("CFLAGS_{}", target.replace('-', "_")), "-fsanitize=address -fno-omit-frame-pointer");
+    // The variables that librdkafka's own configuration knows, which links programs to see what there is.
+    cargo.env("CFLAGS", "-fsanitize=address -fno-omit-frame-pointer").env("LDFLAGS", "-fsanitize=address");
     // Wasmtime takes the signals of its guests. What is held at the end is no leak that matters: caches for the whole run.
     cargo.env("ASAN_OPTIONS", "detect_leaks=0:handle_segv=0:handle_sigfpe=0:handle_sigill=0:allow_user_segv_handler=1");
     process::run(cargo.env("CARGO_TARGET_DIR", folder))
