@@ -30,6 +30,7 @@ mod plugin;
 mod read;
 mod report;
 mod run;
+mod shown;
 mod tap;
 mod top;
 

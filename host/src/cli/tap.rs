@@ -4,10 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::read::{show, usage};
-use crate::filter::Filter;
-use crate::publish::Colour;
-use crate::read::{Agent, Form, Options, Source};
+use super::shown::{Shown, usage};
+use crate::read::{Agent, Source};
 
 /// The podtap of this machine, where its admin server listens as the documentation has it.
 pub(super) const DEFAULT_AGENT: &str = "http://127.0.0.1:9464";
@@ -18,31 +16,17 @@ pub(super) struct TapArguments {
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "URL")]
     agent: String,
 
-    /// How events are written to standard output
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Form,
-
-    /// Show only events that match, in CEL: 'protocol == "http" && duration > duration("100ms")'
-    #[arg(long, value_name = "EXPRESSION")]
-    filter: Option<String>,
-
-    /// Stop after so many events
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
-
-    /// Colours in text
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    color: Colour,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 impl TapArguments {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        // The agent applies it; what is wrong with it is said here, as by `podtap read`.
-        if let Some(Err(error)) = self.filter.as_deref().map(Filter::parse) {
-            return Ok(usage(&format!("--filter: {error}")));
+        // The agent applies it; what is wrong with it is said here.
+        if let Err(problem) = self.shown.filter() {
+            return Ok(usage(&problem));
         }
-        let source = Source::Agent(Agent { url: &self.agent, filter: self.filter.as_deref(), counts: false });
-        let options = Options { form: self.output, colour: self.color, filter: None, count: self.count };
-        show(&source, &options)
+        let source = Source::Agent(Agent { url: &self.agent, filter: self.shown.filter.as_deref(), counts: false });
+        self.shown.show(&source, None)
     }
 }

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::common::Decoding;
 use super::from_topic::FromTopic;
-use super::read::usage;
+use super::shown::usage;
 use super::tap::DEFAULT_AGENT;
 use super::{report_error, report_warning};
 use crate::config::{Kafka, Loaded};
