@@ -16,7 +16,6 @@ use crate::admin::Board;
 use crate::capture::{CaptureError, CaptureFile, Drops, Filter, FilterError, Record};
 use crate::config::Config;
 use crate::decoder::{self, DispatchLimits, Dispatcher, Watch};
-use crate::event::Redaction;
 use crate::publish::{Outputs, PublishError};
 use crate::stop::Stop;
 
@@ -216,15 +215,7 @@ impl<'r, 'o> Worker<'r, 'o> {
         let mut worker = Worker {
             engine: Engine::new(config.stream.limits_of_each(seat.of)),
             dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits, config.events.connections),
-            publisher: Publisher {
-                agent: &config.agent.id,
-                resource: &config.agent.resource,
-                redaction: Redaction::new(&config.redaction.query_keys),
-                outputs,
-                local: Vec::new(),
-                summary: String::new(),
-                failed: None,
-            },
+            publisher: Publisher::new(config, outputs),
             watch: watch.as_ref(),
             stop,
             generation: 0,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use podtap_stream::{CloseReason, OpenedBy, Side};
 
+use crate::config::Config;
 use crate::decoder::{Descriptor, Ended, Row, Tracked};
 use crate::event::{
     self, Attributes, ConnectionEvent, ConnectionIdentity, Event, Exchange, Loss, Opened, Party, Peer, Reason,
@@ -14,16 +15,30 @@ use crate::publish::{Outputs, PublishError};
 
 /// Puts exchanges and ends of connections in their envelope and publishes them.
 pub(super) struct Publisher<'o> {
-    pub(super) agent: &'o str,
-    pub(super) resource: &'o Resource,
-    pub(super) redaction: Redaction,
+    agent: &'o str,
+    resource: &'o Resource,
+    redaction: Redaction,
     pub(super) outputs: &'o mut Outputs,
     /// Addresses of this host; none where the capture is from elsewhere.
     pub(super) local: Vec<IpAddr>,
     /// Room for the summary of an exchange.
-    pub(super) summary: String,
+    summary: String,
     /// Why nothing can be published any more.
     pub(super) failed: Option<PublishError>,
+}
+
+impl<'o> Publisher<'o> {
+    pub(super) fn new(config: &'o Config, outputs: &'o mut Outputs) -> Publisher<'o> {
+        Publisher {
+            agent: &config.agent.id,
+            resource: &config.agent.resource,
+            redaction: Redaction::new(&config.redaction.query_keys),
+            outputs,
+            local: Vec::new(),
+            summary: String::new(),
+            failed: None,
+        }
+    }
 }
 
 impl Publisher<'_> {
