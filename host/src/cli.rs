@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{Board, Server};
 use crate::config::{self, Config, Flag, Loaded, Log, LogFormat, LogLevel, OutputFormat, TrafficChoice};
-use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
+use crate::pipeline::{self, PipelineError, Replay, Report};
 use crate::publish::{Outputs, PublishError, Traffic, Waits};
 use crate::reference;
 use crate::stop::Stop;
@@ -33,6 +33,7 @@ mod run;
 mod shown;
 mod tap;
 mod top;
+mod validate;
 
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
@@ -59,11 +60,8 @@ enum Command {
     Top(Box<top::TopArguments>),
     /// Make a page about captures, or about events in files, to look at in a browser
     Report(Box<report::ReportArguments>),
-    /// Check a configuration file and the decoders that it is for, and list every problem
-    Validate {
-        /// Configuration file (.yaml, .yml, .toml or .json)
-        file: PathBuf,
-    },
+    /// Check a configuration file, with the environment's variables over it, and the decoders that it is for
+    Validate(validate::ValidateArguments),
     /// Look at decoders
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -112,7 +110,7 @@ impl Arguments {
             Command::Tap(arguments) => arguments.run(),
             Command::Top(arguments) => arguments.run(),
             Command::Report(arguments) => arguments.run(),
-            Command::Validate { file } => validate(&file),
+            Command::Validate(arguments) => arguments.run(),
             Command::Plugin(command) => command.run(),
             Command::Schema { of } => print_schema(of),
             Command::Man(arguments) => arguments.run(),
@@ -147,28 +145,6 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn validate(file: &Path) -> anyhow::Result<ExitCode> {
-    match Config::load(Some(file), [], &[]) {
-        Ok(loaded) => {
-            start_log(loaded.config.log);
-            // They check what the configuration says to them.
-            let decoders = Decoders::load(&loaded.config).with_context(|| file.display().to_string())?;
-            if decoders.problems().is_empty() {
-                print(&format!("{}: ok\n", file.display()))?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            decoders.problems().iter().for_each(|problem| report_error(problem));
-            Ok(ExitCode::FAILURE)
-        }
-        Err(error) => {
-            for problem in &error.0 {
-                report_error(&problem.to_string());
-            }
-            Ok(ExitCode::FAILURE)
-        }
-    }
-}
-
 /// As [`read_config`]; with it the log starts.
 fn load_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Config> {
     let loaded = read_config(file, flags)?;
@@ -184,14 +160,16 @@ fn load_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Config> {
 
 /// The configuration of a file, the environment and flags, with bounds that fit into the memory there is.
 fn read_config(file: Option<&Path>, flags: &[Flag]) -> anyhow::Result<Loaded> {
-    // Variables that are not UTF-8 are none of ours.
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let mut loaded = Config::load(file, variables, flags)?;
+    let mut loaded = Config::load(file, variables(), flags)?;
     if let Some(limit) = config::memory_limit() {
         loaded.fit(limit);
     }
     Ok(loaded)
+}
+
+/// The environment. Variables that are not UTF-8 are none of ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Directories of `--plugins`, as a flag sets them.

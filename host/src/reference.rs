@@ -77,8 +77,10 @@ detection:
     8080: http
 ```
 
-A key that podtap does not know is an error, and so is a value out of its range; `podtap validate FILE` lists all that
-is wrong with a file. `podtap schema config` prints a JSON Schema, which editors use to complete and check.
+A key that podtap does not know is an error, and so is a value out of its range. `podtap validate FILE` lists all that is
+wrong with a file and the variables that are set: decoders are asked about their part, the filter is compiled, librdkafka's
+settings are tried. Where the file is for another machine, `--plugins DIR` has the decoders that will be there, and files that
+are not here are warned of. `podtap schema config` prints a JSON Schema, which editors use to complete and check.
 
 - Durations are text with units: `100ms`, `2s`, `1m 30s`, `1h`.
 - Sizes are numbers of bytes, or text with a unit: `64KiB`, `16MiB`, `1GiB` (powers of 1024), `64kB` (powers of 1000).

@@ -88,11 +88,65 @@ fn validate_says_ok_or_lists_every_problem() {
 }
 
 #[test]
-fn validate_does_not_look_at_the_environment() {
+fn validate_takes_the_environment_as_a_run_does() {
     let folder = tempfile::tempdir().unwrap();
-    let good = write(folder.path(), "good.yaml", "");
-    let output = podtap(&["validate", good.to_str().unwrap()]).env("PODTAP_KAFKA_TIMEOUT", "x").output().unwrap();
+    let content =
+        "kafka:\n  brokers: [a:9092]\n  topic: '{service.name}.events'\n  sasl_mechanism: plain\n  sasl_username: me\n";
+    let file = write(folder.path(), "podtap.yaml", content);
+    let file = file.to_str().unwrap();
+    let output = run(&["validate", file]);
+    assert_eq!(output.status.code(), Some(1));
+    let problems = text(&output.stderr);
+    assert_eq!(problems.lines().count(), 2, "{problems}");
+    assert!(problems.contains("kafka.topic: ") && problems.contains("kafka.sasl_password: not set"), "{problems}");
+    let of_a_pod = [("PODTAP_KAFKA_SASL_PASSWORD", "secret"), ("PODTAP_AGENT_RESOURCE", "service.name=shop")];
+    let output = podtap(&["validate", file]).envs(of_a_pod).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn validate_finds_what_a_run_would_end_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = "capture:\n  filter: tcp prot 80\nkafka:\n  brokers: [a:9092]\n  topic: events\n  \
+                  librdkafka_options: {linger: 5}\nplugins:\n  config:\n    htp: {}\n    http: {nonsense: 1}\n";
+    let file = write(folder.path(), "podtap.yaml", broken);
+    let output = run(&["validate", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let problems = text(&output.stderr);
+    for problem in [
+        "podtap: error: capture.filter: filter `tcp prot 80` is not valid",
+        "podtap: error: kafka: linger: \"5\": No such configuration property",
+        "podtap: error: plugins.config: there is no decoder `htp`",
+        "http.wasm: refuses its configuration (plugins.config.http): ",
+    ] {
+        assert!(problems.contains(problem), "{problem}: {problems}");
+    }
+    // On `any` there are no Ethernet headers.
+    let file = write(folder.path(), "any.yaml", "capture: {interfaces: [any], filter: ether host 0:1:2:3:4:5}\n");
+    check_error(&run(&["validate", file.to_str().unwrap()]), "capture.filter: filter `ether host 0:1:2:3:4:5` is not");
+    let file = write(folder.path(), "eth0.yaml", "capture: {interfaces: [eth0], filter: ether host 0:1:2:3:4:5}\n");
+    assert_eq!(run(&["validate", file.to_str().unwrap()]).status.code(), Some(0));
+}
+
+#[test]
+fn validate_warns_of_what_is_on_another_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = "plugins: {directories: [/of/a/pod], config: {redis: {}}}\nkafka:\n  brokers: [a:9092]\n  topic: events\n  \
+                     tls: true\n  tls_ca_file: /of/a/secret/ca.crt\n";
+    let file = write(folder.path(), "podtap.yaml", elsewhere);
+    let output = run(&["validate", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0));
+    let warnings: Vec<_> = text(&output.stderr).lines().collect();
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    for (warning, what) in warnings.iter().zip(["/of/a/pod: not here", "`redis`", "kafka.tls_ca_file: ", "kafka: not"])
+    {
+        assert!(warning.starts_with("podtap: warning: ") && warning.contains(what), "{warning}");
+    }
+    // With the decoders that will be there, what is said of them is checked.
+    let here = Path::new(env!("CARGO_BIN_EXE_podtap")).with_file_name("plugins");
+    let output = run(&["validate", "--plugins", here.to_str().unwrap(), file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("podtap: error: plugins.config: there is no decoder `redis`"));
 }
 
 #[test]

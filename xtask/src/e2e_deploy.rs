@@ -57,11 +57,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     manifests.extend(chart(&tools, &folder)?);
     let podtap = Podtap { program: &podtap, folder: &folder, packed: &packed };
     let unit_config = fs::read_to_string(deploy("systemd/podtap.yaml"))?;
-    podtap.validates("systemd", &unit_config, &["/etc/podtap/plugins".to_owned()])?;
+    podtap.validates("systemd", &unit_config, &BTreeMap::new())?;
     let cases = cases(&tools, &manifests)?;
     for case in &cases {
         let of = || format!("the configuration of {}", case.name);
-        podtap.validates(&case.name, &case.text, &case.directories).with_context(of)?;
+        podtap.validates(&case.name, &case.text, &case.environment).with_context(of)?;
         podtap.replays(case).with_context(of)?;
     }
     println!("deploy: podtap takes {} configurations, with their environment, and that of systemd", cases.len());
@@ -328,13 +328,15 @@ impl Podtap<'_> {
         write(self.folder, name, &text)
     }
 
-    /// podtap finds nothing wrong with the configuration.
-    fn validates(&self, name: &str, text: &str, directories: &[String]) -> Result<()> {
-        let file = self.file(&format!("{name}-podtap.yaml"), text, directories)?;
-        process::output(release::command(self.program).arg("validate").arg(&file)).map(drop)
+    /// podtap finds nothing wrong with the configuration in its environment.
+    fn validates(&self, name: &str, text: &str, environment: &BTreeMap<String, String>) -> Result<()> {
+        let file = write(self.folder, &format!("{name}-podtap.yaml"), text)?;
+        let mut validate = release::command(self.program);
+        validate.arg("validate").arg("--plugins").arg(self.packed).arg(&file).envs(environment);
+        process::output(&mut validate).map(drop)
     }
 
-    /// Nor with its environment; and events say where they come from.
+    /// Events say where they come from.
     fn replays(&self, case: &Case) -> Result<()> {
         let file = self.file(&format!("{}-offline.json", case.name), &case.offline.to_string(), &case.directories)?;
         let mut replay = release::command(self.program);

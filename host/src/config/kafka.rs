@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -137,6 +137,24 @@ impl Kafka {
         if !is_legal || longest > 249 || matches!(topic.as_str(), "." | "..") { refused() } else { Ok(topic) }
     }
 
+    /// Every file that is named, with its key.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let secrets = [
+            ("kafka.sasl_password_file", self.sasl_password_file.as_deref()),
+            ("kafka.sasl_token_file", self.sasl_token_file.as_deref()),
+        ];
+        let files = self.tls_files().into_iter().chain(secrets);
+        files.filter_map(|(key, file)| Some((key, file?)))
+    }
+
+    fn tls_files(&self) -> [(&'static str, Option<&Path>); 3] {
+        [
+            ("kafka.tls_ca_file", self.tls_ca_file.as_deref()),
+            ("kafka.tls_certificate_file", self.tls_certificate_file.as_deref()),
+            ("kafka.tls_key_file", self.tls_key_file.as_deref()),
+        ]
+    }
+
     /// What contradicts itself in TLS and SASL: keys and messages.
     pub(super) fn security_problems(&self) -> Vec<(&'static str, &'static str)> {
         let mut problems = Vec::new();
@@ -145,12 +163,7 @@ impl Kafka {
                 problems.push((key, message));
             }
         };
-        let files = [
-            ("kafka.tls_ca_file", &self.tls_ca_file),
-            ("kafka.tls_certificate_file", &self.tls_certificate_file),
-            ("kafka.tls_key_file", &self.tls_key_file),
-        ];
-        for (key, file) in files {
+        for (key, file) in self.tls_files() {
             check(file.is_some() && !self.tls, key, "set, but kafka.tls is not; set that to true");
         }
         let (certificate, key) = (self.tls_certificate_file.is_some(), self.tls_key_file.is_some());

@@ -25,19 +25,46 @@ impl Decoders {
     /// # Errors
     /// When there is none, or the configuration names one that is not there.
     pub fn load(config: &Config) -> Result<Decoders, PipelineError> {
+        let (mut decoders, mut missing) = Decoders::find(config)?;
+        for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
+            decoders.problems.push(format!("{}: is not a directory of plugins", directory.display()));
+        }
+        if missing.is_empty() {
+            return Ok(decoders);
+        }
+        decoders.problems.iter().for_each(|problem| tracing::error!("{}", Printable(problem)));
+        Err(missing.swap_remove(0))
+    }
+
+    /// Finds and compiles them; with them comes what keeps a configuration from being used with these.
+    ///
+    /// # Errors
+    /// When WebAssembly cannot be run here.
+    pub fn find(config: &Config) -> Result<(Decoders, Vec<PipelineError>), PipelineError> {
         let runtime = Arc::new(runtime(config)?);
-        let mut problems = Vec::new();
-        let catalog = usable_plugins(&runtime, config, &mut problems)?;
+        let path = decoder::search_path(&config.plugins.directories);
+        let mut catalog = Catalog::new(path.clone(), config.plugins.clone());
+        let mut problems: Vec<_> =
+            catalog.look(&runtime).map(|(path, error)| format!("{}: {error}", path.display())).collect();
+        problems.extend(catalog.pin_problems());
         let mut plugins = catalog.plugins();
         if plugins.len() > decoder::MAX_PLUGINS {
             problems.push(format!("{} decoders found; the first {} are used", plugins.len(), decoder::MAX_PLUGINS));
             plugins.truncate(decoder::MAX_PLUGINS);
         }
-        for (port, name) in &config.detection.ports {
-            let names = plugins.iter().map(|plugin| plugin.descriptor.name.as_str());
-            check_name(names, &format!("detection.ports.{port}"), name)?;
+        let mut missing = Vec::new();
+        // Connections are told of without one.
+        if plugins.is_empty() && !config.events.connections {
+            missing.push(PipelineError::NoDecoder(path));
         }
-        Ok(Decoders { runtime, plugins, problems, catalog: Some(catalog), watch: None })
+        missing
+            .extend(config.plugins.config.keys().filter_map(|name| unknown(catalog.names(), "plugins.config", name)));
+        let usable = plugins.iter().map(|plugin| plugin.descriptor.name.as_str());
+        let given = config.detection.ports.iter();
+        missing
+            .extend(given.filter_map(|(port, name)| unknown(usable.clone(), &format!("detection.ports.{port}"), name)));
+        let decoders = Decoders { runtime, plugins, problems, catalog: Some(catalog), watch: None };
+        Ok((decoders, missing))
     }
 
     /// One line for each decoder that cannot be used, and each setting about decoders that does nothing.
@@ -88,41 +115,14 @@ pub(super) fn status_attributes(plugins: &[decoder::Plugin]) -> HashMap<String, 
     named.collect()
 }
 
-/// The search path with at least one usable plugin, unless none is needed.
-fn usable_plugins(runtime: &Runtime, config: &Config, problems: &mut Vec<String>) -> Result<Catalog, PipelineError> {
-    let path = decoder::search_path(&config.plugins.directories);
-    let mut catalog = Catalog::new(path.clone(), config.plugins.clone());
-    problems.extend(catalog.look(runtime).map(|(path, error)| format!("{}: {error}", path.display())));
-    problems.extend(catalog.pin_problems());
-    for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
-        problems.push(format!("{}: is not a directory of plugins", directory.display()));
-    }
-    // Connections are told of without one.
-    if catalog.plugins().is_empty() && !config.events.connections {
-        problems.iter().for_each(|problem| tracing::error!("{}", Printable(problem)));
-        return Err(PipelineError::NoDecoder(path));
-    }
-    for name in config.plugins.config.keys() {
-        check_name(catalog.names(), "plugins.config", name)?;
-    }
-    Ok(catalog)
-}
-
-/// Is there the decoder that a key of the configuration names?
-fn check_name<'p>(
-    mut names: impl Iterator<Item = &'p str> + Clone,
-    key: &str,
-    name: &str,
-) -> Result<(), PipelineError> {
+/// The error of a key of the configuration that names a decoder which is not there.
+fn unknown<'p>(mut names: impl Iterator<Item = &'p str> + Clone, key: &str, name: &str) -> Option<PipelineError> {
     let known = names.clone();
     if names.any(|known| known == name) {
-        return Ok(());
+        return None;
     }
-    Err(PipelineError::UnknownDecoder {
-        key: key.to_owned(),
-        name: name.to_owned(),
-        known: known.collect::<Vec<_>>().join(", "),
-    })
+    let known = known.collect::<Vec<_>>().join(", ");
+    Some(PipelineError::UnknownDecoder { key: key.to_owned(), name: name.to_owned(), known })
 }
 
 /// An instance of each plugin.

@@ -197,6 +197,12 @@ fn producer(settings: &ClientConfig, reports: &Reports) -> Result<ThreadedProduc
         .map_err(|error| PublishError::KafkaSetting(setting_error(&error)))
 }
 
+/// Every name and value, without a client.
+pub(super) fn check(config: &config::Kafka, waits: &Waits) -> Result<(), PublishError> {
+    let settings = settings(config, waits)?.create_native_config();
+    settings.map(drop).map_err(|error| PublishError::KafkaSetting(setting_error(&error)))
+}
+
 fn settings(config: &config::Kafka, waits: &Waits) -> Result<ClientConfig, PublishError> {
     let mut client = ClientConfig::new();
     let (queue_bytes, queue_records) = librdkafka_queue(waits.queue_bytes);

@@ -52,6 +52,14 @@ pub struct Kafka {
 }
 
 impl Kafka {
+    /// Are there settings that librdkafka does not know, or values that it does not take? No broker is asked.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn check(config: &config::Kafka, waits: &Waits) -> Result<(), PublishError> {
+        client::check(config, waits)
+    }
+
     /// Connects. Where traffic is recorded it asks for the topic: what cannot work fails here, before any event is lost.
     /// Where it is live, brokers may come later.
     ///
