@@ -84,6 +84,29 @@ fn what_cannot_be_read_is_said_on_the_page_too() {
 }
 
 #[test]
+fn a_page_of_what_a_filter_wants_is_that_of_a_capture_and_of_its_events_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let (events, page) = (folder.path().join("events.jsonl"), folder.path().join("report.html"));
+    let (capture, events, page) = (capture(TOUR), events.to_str().unwrap(), page.to_str().unwrap());
+    let capture = capture.to_str().unwrap();
+    assert_eq!(podtap(&["replay", capture, "--output", "json", "--output-file", events]).code, Some(0));
+    let report = |more: &[&str]| {
+        let run = podtap(&[&["report", "-o", page], more].concat());
+        (run.code, run.stderr.trim_start_matches(page).trim().to_owned())
+    };
+    let posts = ["--filter", r#"operation == "POST""#];
+    assert_eq!(report(&[&posts[..], &[capture]].concat()), (Some(0), ": 12 exchanges".to_owned()));
+    assert_eq!(report(&[&posts[..], &[events]].concat()), (Some(0), ": 12 exchanges".to_owned()));
+    let (code, said) = report(&["--filter", "complete nonsense (((", events]);
+    assert!(code == Some(2) && said.starts_with("podtap: error: --filter: column "), "{said}");
+    // Events have no packets.
+    let (code, said) = report(&["--packet-filter", "tcp port 80", capture, events]);
+    assert!(code == Some(2) && said.starts_with("podtap: error: --packet-filter: "), "{said}");
+    let (code, said) = report(&["--packet-filter", r#"outcome != "ok""#, capture]);
+    assert!(code == Some(1) && said.ends_with("it takes libpcap's language, such as `tcp port 80`"), "{said}");
+}
+
+#[test]
 fn a_page_does_not_overwrite_what_it_is_made_of() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.pcap");

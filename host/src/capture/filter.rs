@@ -6,7 +6,9 @@ use pcap::{BpfProgram, Capture, Linktype};
 
 /// An expression that libpcap refuses.
 #[derive(Debug, thiserror::Error)]
-#[error("filter `{expression}` is not valid for link type {link_type}: {reason}")]
+#[error(
+    "filter `{expression}` is not valid for link type {link_type}: {reason}; it takes libpcap's language, such as `tcp port 80`"
+)]
 pub struct FilterError {
     expression: String,
     link_type: u32,

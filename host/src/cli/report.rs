@@ -4,17 +4,20 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 
 use super::common::Decoding;
+use super::shown::usage;
 use super::{overwritten, print, progress_bar, report_error};
+use crate::filter::Filter;
 use crate::pipeline::{self, Decoders, Replay};
 use crate::publish::Outputs;
 use crate::read::{self, Source};
 use crate::report::Page;
-use crate::view::{Count, Shared};
+use crate::view::{Count, Filtered, Shared};
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArguments {
@@ -26,9 +29,13 @@ pub(super) struct ReportArguments {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
+    /// Only events that match, in CEL: 'protocol == "http" && duration > duration("100ms")'
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+
     /// Read only packets that match, in libpcap's filter language
     #[arg(long, value_name = "BPF")]
-    filter: Option<String>,
+    packet_filter: Option<String>,
 
     #[command(flatten)]
     decoding: Decoding,
@@ -41,14 +48,22 @@ impl ReportArguments {
         }
         let (events, captures): (Vec<_>, Vec<_>) =
             self.files.iter().cloned().partition(|file| read::holds_events(file));
-        let view = Shared::default();
+        if let (Some(_), Some(file)) = (&self.packet_filter, events.first()) {
+            return Ok(usage(&format!("--packet-filter: {} holds events; --filter is for them", file.display())));
+        }
+        let filter = match self.filter.as_deref().map(Filter::parse).transpose() {
+            Ok(filter) => filter.map(Arc::new),
+            Err(error) => return Ok(usage(&format!("--filter: {error}"))),
+        };
+        let mut into = Filtered { view: Shared::default(), filter };
         let mut problems = Vec::new();
         if !captures.is_empty() {
-            problems.extend(self.replay(&captures, &view)?);
+            problems.extend(self.replay(&captures, into.clone())?);
         }
         for file in &events {
-            problems.extend(read_events(file, &view));
+            problems.extend(read_events(file, &mut into));
         }
+        let view = into.view;
         let names: Vec<_> = self.files.iter().map(|file| name(file)).collect();
         let page = Page { names: &names, view: &view.lock(), problems: &problems, live: None }.html();
         self.write(&page)?;
@@ -61,16 +76,17 @@ impl ReportArguments {
     }
 
     /// Decodes captures into the view; what is wrong with one of them is a problem.
-    fn replay(&self, files: &[PathBuf], view: &Shared) -> anyhow::Result<Vec<String>> {
+    fn replay(&self, files: &[PathBuf], into: Filtered) -> anyhow::Result<Vec<String>> {
         let mut config = self.decoding.load(Vec::new())?;
         let decoders = Decoders::load(&config)?;
         // After the decoders, without which there is nothing to see: services that are down show by their connections.
         config.events.connections = true;
         let mut outputs = Outputs::default();
-        outputs.add(view.clone());
+        let view = into.view.clone();
+        outputs.add(into);
         let bar = progress_bar(files);
         let mut progress = |bytes| bar.set_position(bytes);
-        let request = Replay { files, filter: self.filter.as_deref(), config: &config, progress: &mut progress };
+        let request = Replay { files, filter: self.packet_filter.as_deref(), config: &config, progress: &mut progress };
         let replayed = pipeline::replay_with(&decoders, request, &mut outputs);
         bar.finish_and_clear();
         let mut report = replayed?;
@@ -88,11 +104,15 @@ impl ReportArguments {
 }
 
 /// Takes the events of a file into the view.
-fn read_events(file: &Path, view: &Shared) -> Vec<String> {
+fn read_events(file: &Path, into: &mut Filtered) -> Vec<String> {
     let mut problems = Vec::new();
     let mut problem = |text: &str| problems.push(text.to_owned());
-    match read::read_into(&Source::File(file), &mut view.clone(), None, &mut problem) {
-        Ok(counts) => view.lock().left_out().unreadable += counts.unreadable,
+    match read::read_into(&Source::File(file), into, None, &mut problem) {
+        Ok(counts) => {
+            let mut view = into.view.lock();
+            view.left_out().unreadable += counts.unreadable;
+            view.left_out().unfiltered += counts.unfiltered;
+        }
         Err(error) => problems.push(error.to_string()),
     }
     problems

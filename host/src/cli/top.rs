@@ -108,6 +108,9 @@ impl TopArguments {
                 }
             }
             [file] if holds_events(file) => {
+                if self.packet_filter.is_some() {
+                    return Err(format!("--packet-filter: {} holds events; --filter is for them", file.display()));
+                }
                 let name = if file == Path::new("-") { "standard input".into() } else { file.to_string_lossy() };
                 Ok((Source::Events(file.clone()), name.into_owned()))
             }

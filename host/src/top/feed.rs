@@ -8,15 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
-
 use crate::config::Config;
 use crate::event::{Event, Format};
 use crate::filter::Filter;
 use crate::pipeline::{self, Decoders, PipelineError, Replay, Report};
 use crate::publish::{Delivery, Output, Outputs, PublishError};
 use crate::read::{self, Agent, From, ReadError, Receiver, Record, Topic};
-use crate::view::Shared;
+use crate::view::{Filtered, Shared};
 
 /// Problems that are kept to be shown; the others are counted in the view.
 const MAX_PROBLEMS: usize = 20;
@@ -102,14 +100,15 @@ impl Feed {
 
     fn run(&self, filter: Option<&str>, feeding: &Feeding) -> Result<(), String> {
         let parsed = filter.map(Filter::parse).transpose().map_err(|error| error.to_string())?;
-        let mut intake = Intake { feeding: feeding.clone(), filter: parsed, pace: self.speed.map(Pace::new) };
+        let into = Filtered { view: feeding.view.clone(), filter: parsed.map(Arc::new) };
+        let mut intake = Intake { into, control: Arc::clone(&feeding.control), pace: self.speed.map(Pace::new) };
         let config = &self.config;
         let source = match &self.source {
-            Source::Captures(files, filter) => return replay(files, filter.as_deref(), config, intake),
+            Source::Captures(files, filter) => return replay(files, filter.as_deref(), config, intake, feeding),
             Source::Events(path) => read::Source::File(path),
             Source::Agent(url) => {
                 // There, rather than here: what is not wanted need not come.
-                intake.filter = None;
+                intake.into.filter = None;
                 read::Source::Agent(Agent { url, filter, counts: true })
             }
             &Source::Topic(from, follow) => {
@@ -130,9 +129,14 @@ impl Feed {
     }
 }
 
-fn replay(files: &[PathBuf], filter: Option<&str>, config: &Config, intake: Intake) -> Result<(), String> {
+fn replay(
+    files: &[PathBuf],
+    filter: Option<&str>,
+    config: &Config,
+    intake: Intake,
+    feeding: &Feeding,
+) -> Result<(), String> {
     let decoders = Decoders::load(config).map_err(|error| error.to_string())?;
-    let feeding = intake.feeding.clone();
     let mut outputs = Outputs::default();
     outputs.add(intake);
     match pipeline::replay_with(&decoders, Replay { files, filter, config, progress: &mut |_| () }, &mut outputs) {
@@ -185,80 +189,55 @@ impl Control {
 
 /// Takes events into the view, those that are wanted, when they are due.
 struct Intake {
-    feeding: Feeding,
-    filter: Option<Filter>,
+    into: Filtered,
+    control: Arc<Control>,
     pace: Option<Pace>,
 }
 
 impl Intake {
     fn wait(&mut self, time_ns: u64) -> Result<(), PublishError> {
-        let control = &self.feeding.control;
+        let control = &self.control;
         while let Some(left) = self.pace.as_mut().and_then(|pace| pace.left(time_ns)) {
             control.go_on()?;
             std::thread::sleep(left.min(NAP));
         }
         control.go_on()
     }
-
-    fn is_wanted(&self, event: Event<'_>) -> bool {
-        let Some(filter) = &self.filter else { return true };
-        let matches = fields(event).ok_or_else(String::new).and_then(|fields| filter.matches(&fields));
-        matches.unwrap_or_else(|_| {
-            self.feeding.view.lock().left_out().unfiltered += 1;
-            false
-        })
-    }
-}
-
-/// An event as filters see it.
-fn fields(event: Event<'_>) -> Option<Map<String, Value>> {
-    let value = match event {
-        Event::Exchange(exchange) => serde_json::to_value(exchange),
-        Event::Connection(connection) => serde_json::to_value(connection),
-    };
-    match value {
-        Ok(Value::Object(fields)) => Some(fields),
-        _ => None,
-    }
 }
 
 impl Output for Intake {
     fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
         self.wait(event.time().0)?;
-        if self.is_wanted(event) {
-            self.feeding.view.lock().record(event);
-        }
-        Ok(())
+        self.into.publish(event)
     }
 
     fn finish(&mut self) -> Result<Delivery, PublishError> {
-        Ok(Delivery::default())
+        self.into.finish()
     }
 }
 
 impl Receiver for Intake {
-    fn take(&mut self, record: &mut Record, _: Format, _: &[u8]) -> Result<Result<(), PublishError>, String> {
+    fn take(&mut self, record: &mut Record, format: Format, bytes: &[u8]) -> Result<Result<(), PublishError>, String> {
         if let Err(gone) = self.wait(record.time().0) {
             return Ok(Err(gone));
         }
-        self.feeding.view.lock().record_read(record);
-        Ok(Ok(()))
+        self.into.take(record, format, bytes)
     }
 
     fn pause(&mut self) -> Result<(), PublishError> {
-        self.feeding.control.go_on()
+        self.control.go_on()
     }
 
     fn lost(&mut self, events: u64) {
-        self.feeding.view.lock().left_out().missed += events;
+        self.into.view.lock().left_out().missed += events;
     }
 
     fn counted(&mut self, report: Report) {
-        self.feeding.view.lock().set_report(report);
+        self.into.view.lock().set_report(report);
     }
 
     fn wants(&mut self, record: &Record) -> Result<bool, String> {
-        self.filter.as_ref().map_or(Ok(true), |filter| filter.matches(record.fields()))
+        self.into.wants(record)
     }
 }
 

@@ -8,6 +8,7 @@
 //! counts of all rows, and of all edges, are those of all exchanges.
 
 mod figures;
+mod filtered;
 mod meaning;
 mod single;
 mod timeline;
@@ -26,6 +27,7 @@ use crate::read::{Known, Receiver, Record};
 use crate::summary::OTHER;
 
 pub use figures::{Count, Rate};
+pub use filtered::Filtered;
 pub use meaning::meaning;
 pub use single::{Kept, Single};
 pub(crate) use single::{MAX_KEPT, MAX_KEPT_OF_ROW, MAX_SINGLE_BYTES, MAX_TEXT_BYTES};
@@ -491,32 +493,6 @@ impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, View> {
         // A view is whole between any two events.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Output for Shared {
-    fn publish(&mut self, event: Event<'_>) -> Result<(), PublishError> {
-        self.lock().record(event);
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<Delivery, PublishError> {
-        Ok(Delivery { delivered: self.lock().traffic().exchanges, ..Delivery::default() })
-    }
-}
-
-impl Receiver for Shared {
-    fn take(&mut self, record: &mut Record, _: Format, _: &[u8]) -> Result<Result<(), PublishError>, String> {
-        self.lock().record_read(record);
-        Ok(Ok(()))
-    }
-
-    fn pause(&mut self) -> Result<(), PublishError> {
-        Ok(())
-    }
-
-    fn wants(&mut self, _: &Record) -> Result<bool, String> {
-        Ok(true)
     }
 }
 
