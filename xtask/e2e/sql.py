@@ -29,15 +29,32 @@ def statements(block):
     return [statement for statement in re.split(r";\n", block) if statement.strip()]
 
 
+def with_vantages(events):
+    """As a podtap in the server's pod, in the client's, on a node, and one that does not know would have them."""
+    for number, event in enumerate(events):
+        if number % 4:
+            event["vantage"] = ["server", "client", "between"][number % 4 - 1]
+        if number % 5:
+            event["resource"] = {"service.name": "shop"}
+        yield event
+
+
+def service(event):
+    server = event["server"]
+    of_another = event.get("vantage") in ("client", "between")
+    name = None if of_another else event.get("resource", {}).get("service.name")
+    return name or f"{server['address']}:{server['port']}"
+
+
 def expected(events):
     """(minute, service, operation, route, status) and how often."""
     counts = Counter()
     for event in events:
-        attributes, server = event.get("attributes", {}), event["server"]
+        attributes = event.get("attributes", {})
         status = attributes.get("http.response.status_code", attributes.get("db.response.status_code", ""))
         counts[
             event["time"][:16].replace("T", " "),
-            event.get("resource", {}).get("service.name", f"{server['address']}:{server['port']}"),
+            service(event),
             event.get("operation", ""),
             attributes.get("http.route", event.get("target", "")),
             str(status),
@@ -61,8 +78,9 @@ def main():
         f"{page_path} has other blocks than expected: {dict(kinds)}",
     )
     with open(events_path, encoding="utf-8") as file:
-        lines = file.read()
-    events = {event["id"]: event for event in map(json.loads, lines.splitlines()) if "kind" not in event}
+        events = list(with_vantages(map(json.loads, file)))
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    events = {event["id"]: event for event in events if "kind" not in event}
     counts = expected(events.values())
 
     with tempfile.TemporaryDirectory() as folder:

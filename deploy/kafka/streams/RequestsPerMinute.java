@@ -8,6 +8,7 @@ import java.time.Instant;
 import java.time.format.DateTimeParseException;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicLong;
@@ -154,7 +155,10 @@ public final class RequestsPerMinute {
         JsonNode attributes = event.path("attributes");
         String address = server.path("address").asText() + ":" + server.path("port").asText();
         ObjectNode key = JSON.createObjectNode();
-        key.put("service", event.path("resource").path("service.name").asText(address));
+        // On the client's side, or between the two, the resource is that of another service.
+        boolean isServers = Set.of("server", "").contains(event.path("vantage").asText(""));
+        String service = event.path("resource").path("service.name").asText("");
+        key.put("service", isServers && !service.isEmpty() ? service : address);
         key.put("protocol", event.path("protocol").asText());
         key.put("operation", event.path("operation").asText(""));
         key.put("route", attributes.path("http.route").asText(event.path("target").asText("")));
