@@ -200,6 +200,13 @@ fn maps_of_the_environment_add_to_those_of_the_file() {
 }
 
 #[test]
+fn a_label_that_a_pod_lacks_makes_no_empty_field() {
+    let loaded = with_environment(&[("PODTAP_AGENT_RESOURCE", "service.name=,k8s.pod.name=web-1")]).unwrap();
+    assert_eq!(loaded.config.agent.resource, [("k8s.pod.name".to_owned(), "web-1".to_owned())].into());
+    assert_eq!(loaded.warnings, ["agent.resource: service.name is empty; events do without it"]);
+}
+
+#[test]
 fn unknown_variables_are_reported_but_not_those_of_kubernetes() {
     let loaded = with_environment(&[
         ("PATH", "/bin"),

@@ -338,7 +338,13 @@ impl Merge {
 
     fn finish(mut self) -> Result<Loaded, ConfigError> {
         match serde_json::from_value::<Config>(Value::Object(self.tree)) {
-            Ok(config) => {
+            Ok(mut config) => {
+                config.agent.resource.retain(|name, value| {
+                    if value.is_empty() {
+                        self.warnings.push(format!("agent.resource: {name} is empty; events do without it"));
+                    }
+                    !value.is_empty()
+                });
                 for mut found in config.contradictions() {
                     found.origin = found.key.as_ref().and_then(|key| self.origins.get(key)).cloned();
                     self.problems.push(found);

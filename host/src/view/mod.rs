@@ -19,11 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
-use crate::event::{ConnectionEvent, Event, Exchange, Format, Opened, Outcome, Reason, Vantage};
+use crate::event::{ConnectionEvent, Event, Exchange, Opened, Outcome, Reason, Vantage};
 use crate::latency::Latencies;
 use crate::pipeline::Report;
-use crate::publish::{Delivery, Output, PublishError};
-use crate::read::{Known, Receiver, Record};
+use crate::read::{Known, Record};
 use crate::summary::OTHER;
 
 pub use figures::{Count, Rate};
