@@ -42,6 +42,27 @@ VALUES = {
         },
         "kafka": {"secret": "podtap-kafka"},
     },
+    "password": {
+        "config": {"kafka": {"tls": True, "sasl_mechanism": "plain", "sasl_username": "podtap"}},
+        "extraEnv": [
+            {
+                "name": "PODTAP_KAFKA_SASL_PASSWORD",
+                "valueFrom": {"secretKeyRef": {"name": "kafka-user", "key": "password"}},
+            }
+        ],
+    },
+    "token": {
+        "config": {
+            "kafka": {"tls": True, "sasl_mechanism": "oauthbearer", "sasl_token_file": "/run/podtap/token/kafka"}
+        },
+        "extraVolumes": [
+            {
+                "name": "token",
+                "projected": {"sources": [{"serviceAccountToken": {"audience": "kafka", "path": "kafka"}}]},
+            }
+        ],
+        "extraVolumeMounts": [{"name": "token", "mountPath": "/run/podtap/token", "readOnly": True}],
+    },
     "all": {
         "image": {"tag": "0.1.1", "pullSecrets": ["registry"]},
         "spool": {"hostPath": ""},
@@ -177,11 +198,14 @@ def mount_of(path, mounts):
 
 
 def environment(container):
-    """The variables as the kubelet gives them: of a pod whose every field is called like its path."""
+    """The variables as the kubelet gives them: of a pod whose every field is called like its path, and
+    whose secrets are like their keys."""
     variables = {}
     for variable in container["env"]:
         if "valueFrom" in variable:
-            value = re.sub(r"[^a-zA-Z0-9]+", "-", variable["valueFrom"]["fieldRef"]["fieldPath"])
+            source = variable["valueFrom"]
+            of = source["fieldRef"]["fieldPath"] if "fieldRef" in source else source["secretKeyRef"]["key"]
+            value = re.sub(r"[^a-zA-Z0-9]+", "-", of)
         else:
             value = variable["value"]
             for known, text in variables.items():
