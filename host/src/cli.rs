@@ -1,8 +1,6 @@
 //! The command line: flags to settings, a run, an exit code.
 //!
-//! Exit codes: 0, done; 1, the job could not be done, or not wholly; 2, the command line makes no sense. A signal that ends
-//! live traffic is no failure, nor are events that wait in the spool for the next run. Each error is one line on standard
-//! error that says what, where, and what to do.
+//! Each error is one line on standard error that says what, where, and what to do.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -38,9 +36,12 @@ mod validate;
 /// Input below this is read before a bar would be of use.
 const PROGRESS_BAR_BYTES: u64 = 16 << 20;
 
+const EXIT_CODES: &str = "Exit codes: 0, done; 1, the job could not be done, or not wholly; 2, the command line makes no sense. \
+    A signal that ends live traffic is no failure, nor are events that wait in the spool for the next run.";
+
 /// podtap reads captured network traffic and publishes one event per request/response exchange.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -131,7 +131,7 @@ pub struct Exchange<'a> {
     /// What of it was not captured; absent when nothing was lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// Fields of the protocol.
+    /// Fields of the protocol; its decoder's README lists them, and `podtap plugin inspect` prints them.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes<'a>,
     /// Where the agent runs.
