@@ -150,7 +150,7 @@ impl Summary {
             [
                 of("events recovered from the spool", spool.recovered),
                 of("events left in the spool", spool.left),
-                of("events that the spool did not take", spool.bypassed),
+                of("events that the spool did not take at once", spool.bypassed),
             ]
         });
         let totals = totals.chain(spool.flatten());

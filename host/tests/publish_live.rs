@@ -1,9 +1,9 @@
 //! Publishing live traffic to Kafka on librdkafka's mock cluster: brokers that are away, topics that are refused, queues
 //! and spools that are full. The sum is held every time: what was taken arrived, or is counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -199,6 +199,56 @@ fn a_spool_keeps_what_cannot_be_sent_for_the_next_run() {
     assert_eq!((spool.recovered, spool.left), (5000, 0));
     assert_eq!(consume(&cluster).0, (0..5100).collect());
     assert_eq!(segments(folder.path()), 0);
+}
+
+/// What keeps the spool from its first file, as a full disk does.
+fn full_disk(directory: &Path) -> PathBuf {
+    let obstacle = directory.join("0000000000000001.segment");
+    std::fs::create_dir(&obstacle).unwrap();
+    obstacle
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_moment_takes_what_waits_as_soon_as_it_can() {
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    let run = run(&cluster).spooled(folder.path());
+    let run = Run { waits: Waits { queue_bytes: 300_000, ..run.waits.clone() }, ..run };
+    cluster.broker_down(-1).unwrap();
+    let mut kafka = run.open().unwrap();
+    let obstacle = full_disk(folder.path());
+    publish(&mut kafka, 0..200);
+    // Long enough for the first write to be refused.
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::remove_dir(obstacle).unwrap();
+    wait_until(|| segments(folder.path()) > 0);
+    // Ten times what the queue holds.
+    for part in 0..100 {
+        publish(&mut kafka, 200 + part * 100..300 + part * 100);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    run.waits.stop.request();
+    let delivery = kafka.finish().unwrap();
+    // librdkafka had the first ones before they were on the disk.
+    assert_eq!(delivery.failed, BTreeMap::from([("not_acknowledged_in_time".to_owned(), 100)]));
+    let spool = delivery.spool.unwrap();
+    assert_eq!((spool.bypassed, spool.left), (200, 10_100));
+}
+
+#[test]
+fn what_the_disk_refused_is_tried_once_more_at_the_end() {
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    let run = run(&cluster).spooled(folder.path());
+    cluster.broker_down(-1).unwrap();
+    let mut kafka = run.open().unwrap();
+    let obstacle = full_disk(folder.path());
+    publish(&mut kafka, 0..200);
+    std::thread::sleep(Duration::from_millis(300));
+    publish(&mut kafka, 200..300);
+    // The grace is over before the disk is asked again.
+    run.waits.stop.request();
+    std::fs::remove_dir(obstacle).unwrap();
+    let delivery = kafka.finish().unwrap();
+    assert_eq!((delivery.failed_total(), delivery.spool.unwrap().left), (100, 200), "{delivery:?}");
 }
 
 #[test]

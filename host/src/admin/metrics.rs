@@ -388,7 +388,7 @@ const OUTPUTS: &[Metric] = &[
     counter(
         "podtap_spool_bypassed_events_total",
         &[],
-        "Events that the spool's disk did not take; they went on from memory.",
+        "Events that the spool's disk refused; they went on from memory, or into the spool later.",
         |scrape| scrape.spool(|spool| spool.bypassed),
     ),
     counter(

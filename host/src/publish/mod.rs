@@ -128,7 +128,7 @@ pub struct SpoolCounts {
     pub recovered: u64,
     /// Events that are still there, for the next run.
     pub left: u64,
-    /// Events that the disk did not take; they went on from memory.
+    /// Events that the disk refused; they went on from memory, or into the spool later.
     pub bypassed: u64,
     /// Bytes of earlier runs that were no whole events: a tail cut by a crash, or damage.
     pub damaged_bytes: u64,

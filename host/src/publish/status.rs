@@ -68,7 +68,7 @@ pub struct SpoolStatus {
     pub bytes: u64,
     /// Events of earlier runs that were found in it.
     pub recovered: u64,
-    /// Events that the disk did not take.
+    /// Events that the disk refused, at first or for good.
     pub bypassed: u64,
     /// Bytes of earlier runs that were no whole events.
     pub damaged_bytes: u64,

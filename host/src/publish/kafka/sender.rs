@@ -132,6 +132,9 @@ impl Sender {
     /// Takes a chunk, into the spool if there is one. False: there was none, or there is one on its way already.
     fn receive(&mut self) -> bool {
         if self.waiting.is_some() {
+            if self.spool.as_ref().is_some_and(Spool::is_to_be_tried_again) {
+                self.spool_waiting();
+            }
             return false;
         }
         let Some(mut chunk) = self.queue.take() else { return false };
@@ -149,6 +152,20 @@ impl Sender {
         }
         self.waiting = Some(Waiting { chunk, offset: 0, segment });
         true
+    }
+
+    /// The rest of a chunk that the spool did not take, into it after all.
+    fn spool_waiting(&mut self) {
+        let Some(mut waiting) = self.waiting.take() else { return };
+        if let Some(spool) = self.spool.as_mut().filter(|_| waiting.segment == 0) {
+            let records = waiting.records();
+            match spool.append_again(waiting.chunk.bytes.get(waiting.offset..).unwrap_or_default(), records) {
+                Appended::Next(number) => waiting.segment = number as usize,
+                Appended::Behind => return self.queue.done(waiting.chunk),
+                Appended::Refused => {}
+            }
+        }
+        self.waiting = Some(waiting);
     }
 
     /// Sends some of what is next. True: there may be more to do at once.
@@ -319,7 +336,9 @@ impl Sender {
     }
 
     fn conclude(mut self, error: Option<PublishError>) -> Sent {
-        // Where there was no time to send, there is time to write.
+        // Where there was no time to send, there is time to write, the oldest first.
+        self.spool.iter_mut().for_each(Spool::try_again_now);
+        self.spool_waiting();
         while let Some(spool) = &mut self.spool
             && let Some(mut chunk) = self.queue.take()
         {

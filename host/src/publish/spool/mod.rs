@@ -155,12 +155,22 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes records, sealed.
+    /// Writes records, sealed. Those that the disk refuses are counted.
     pub fn append(&mut self, bytes: &[u8], records: u64) -> Appended {
         if self.retry_at.is_some_and(|moment| Instant::now() < moment) {
             self.counts.bypassed += records;
             return Appended::Refused;
         }
+        let refused_before = self.retry_at;
+        let appended = self.append_again(bytes, records);
+        if self.retry_at.is_some() && self.retry_at != refused_before {
+            self.counts.bypassed += records;
+        }
+        appended
+    }
+
+    /// As [`Spool::append`], of records that were refused and counted before.
+    pub(super) fn append_again(&mut self, bytes: &[u8], records: u64) -> Appended {
         let length = bytes.len() as u64;
         let fits = |segment: &Segment| segment.bytes + length <= self.settings.segment_bytes.0;
         if self.active.is_some() && !self.segments.back().is_some_and(fits) {
@@ -197,10 +207,19 @@ impl Spool {
                     tracing::error!(%error, "spool: cannot be written; events stay in memory until it can");
                 }
                 self.retry_at = Some(Instant::now() + RETRY);
-                self.counts.bypassed += records;
                 Appended::Refused
             }
         }
+    }
+
+    /// Did the disk refuse a write, so long ago that it is worth another one?
+    pub(super) fn is_to_be_tried_again(&self) -> bool {
+        self.retry_at.is_some_and(|moment| moment <= Instant::now())
+    }
+
+    /// It is now or never: the disk is not left alone any longer.
+    pub(super) fn try_again_now(&mut self) {
+        self.retry_at = None;
     }
 
     /// Writes behind the last record; what of it was written before an error is written over or cut.
