@@ -394,7 +394,7 @@ const OUTPUTS: &[Metric] = &[
     counter(
         "podtap_spool_damaged_bytes_total",
         &[],
-        "Bytes of earlier runs in the spool that were no whole events.",
+        "Bytes of earlier runs in the spool that were no whole events, those of damaged files included.",
         |scrape| scrape.spool(|spool| spool.damaged_bytes),
     ),
 ];

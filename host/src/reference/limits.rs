@@ -8,6 +8,7 @@ use crate::admin::fixed as admin;
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, Config, HumanDuration, MEMORY_STEPS};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
+use crate::publish::spool::MAX_SET_ASIDE;
 use crate::publish::{LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES, MAX_TOPICS, librdkafka_queue};
 use crate::summary::MAX_ROWS;
 use crate::{filter, read, report, view};
@@ -354,6 +355,12 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                     &[],
                 ),
                 key("spool.segment_bytes", "another file is begun", &[]),
+                fixed(
+                    "damaged files of the spool that are kept, beside those bytes",
+                    MAX_SET_ASIDE,
+                    "further ones are deleted; the log says so, and their bytes are counted as damaged",
+                    &[],
+                ),
                 key("spool.fsync_interval", "what was written is forced onto the disk", &[]),
                 key(
                     "kafka.connect_timeout",

@@ -10,8 +10,11 @@
 //! here where it lags behind; else it sends what it still has in memory. A segment is deleted once all of its events
 //! are settled. No run writes into segments of an earlier one. docs/decisions/0008 says why it is so.
 //!
-//! Bounds: `max_bytes` for all files. Invariant: records written + recovered = settled + dropped + damaged + left + those
-//! sent from a segment that made room since, which the sender still knows.
+//! A file with the name of a segment that cannot be read, or holds no event where some should be, is set aside: it keeps
+//! nobody from the others. Files of other names are left alone.
+//!
+//! Bounds: `max_bytes` for all segments; [`MAX_SET_ASIDE`] files beside them. Invariant: records written + recovered =
+//! settled + dropped + damaged + left + those sent from a segment that made room since, which the sender still knows.
 
 mod segment;
 #[cfg(test)]
@@ -37,6 +40,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(1);
 /// Files not yet forced onto the disk that are kept open.
 const MAX_UNSYNCED: usize = 16;
+/// Damaged files that are kept for a person to look at.
+pub(crate) const MAX_SET_ASIDE: usize = 4;
 
 /// See the module.
 pub struct Spool {
@@ -129,8 +134,9 @@ impl Spool {
     fn recover(&mut self) -> io::Result<()> {
         for number in segment::list(&self.directory)? {
             self.next_number = number + 1;
-            let recovered = Segment::recover(&self.directory, number)
-                .map_err(|error| io::Error::new(error.kind(), format!("segment {number}: {error}")))?;
+            let recovered = Segment::recover(&self.directory, number).or_else(|fault| self.set_aside(number, fault));
+            let recovered =
+                recovered.map_err(|error| io::Error::new(error.kind(), format!("segment {number}: {error}")))?;
             let Some((segment, cut)) = recovered else { continue };
             if cut > 0 {
                 tracing::warn!(segment = number, bytes = cut, "spool: cut an event that was not written to its end");
@@ -153,6 +159,27 @@ impl Spool {
         }
         self.skip_what_is_read();
         Ok(())
+    }
+
+    /// A damaged file out of the way, for a person to look at; without end they would pile up. What is no fault of the
+    /// file, such as rights that are missing, is an error still.
+    fn set_aside(&mut self, number: u64, fault: io::Error) -> io::Result<Option<(Segment, u64)>> {
+        let is_damaged = fault.kind() == io::ErrorKind::InvalidData
+            || fault.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        if !is_damaged {
+            return Err(fault);
+        }
+        let file = segment::path(&self.directory, number);
+        let bytes = file.metadata().map_or(0, |metadata| metadata.len()).saturating_sub(HEADER);
+        let kept = (segment::count_set_aside(&self.directory)? < MAX_SET_ASIDE).then(|| segment::aside(&file));
+        match &kept {
+            Some(aside) => std::fs::rename(&file, aside)?,
+            None => std::fs::remove_file(&file)?,
+        }
+        self.counts.damaged_bytes += bytes;
+        let became = kept.map_or("removed, as others are kept".to_owned(), |aside| aside.display().to_string());
+        tracing::error!(file = %file.display(), bytes, became, "spool: {fault}; what events it held are lost");
+        Ok(None)
     }
 
     /// Writes records, sealed. Those that the disk refuses are counted.

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A file whose writer was killed has no number of events, and may end within a record: [`Segment::recover`] counts its
-//! whole records and cuts what is behind them. So it does where the number has another checksum.
+//! whole records and cuts what is behind them. So it does where the number has another checksum, or the header is
+//! damaged, and where the records show by their checksums that it is a segment.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,6 +21,8 @@ pub(super) const HEADER: u64 = 16;
 /// Bytes read at once.
 const BLOCK: u64 = 256 << 10;
 const EXTENSION: &str = "segment";
+/// Of a file that was set aside.
+const ASIDE: &str = "damaged";
 
 /// A file and what is known of its records.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,9 +40,7 @@ impl Segment {
     pub(super) fn create(directory: &Path, number: u64) -> io::Result<(Segment, File)> {
         let path = path(directory, number);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let mut header = [0; HEADER as usize];
-        header[..MAGIC.len()].copy_from_slice(MAGIC);
-        if let Err(error) = file.write_all_at(&header, 0) {
+        if let Err(error) = file.write_all_at(&header(0), 0) {
             let _ = std::fs::remove_file(path);
             return Err(error);
         }
@@ -49,9 +50,7 @@ impl Segment {
     /// Notes in the file how many events it has: it is not written to any more.
     pub(super) fn close(&self, file: &File) -> io::Result<()> {
         // More would be hundreds of gigabytes; without a number they are counted.
-        let events = u32::try_from(self.records).unwrap_or(0).to_le_bytes();
-        let checksum = crc32c::crc32c(&events).to_le_bytes();
-        file.write_all_at([events, checksum].as_flattened(), MAGIC.len() as u64)
+        file.write_all_at(&header(u32::try_from(self.records).unwrap_or(0)), 0)
     }
 
     pub(super) fn remove(&self, directory: &Path) -> io::Result<()> {
@@ -63,21 +62,23 @@ impl Segment {
     }
 
     /// A file of an earlier run, and the bytes that were cut from its end. None: it holds no record, and is removed.
+    ///
+    /// # Errors
+    /// The system's; of kind `InvalidData` where it is no segment.
     pub(super) fn recover(directory: &Path, number: u64) -> io::Result<Option<(Segment, u64)>> {
         let path = path(directory, number);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let length = file.metadata()?.len();
         let mut header = [0; HEADER as usize];
         // A writer may be killed before the header is there.
-        let whole = length >= HEADER;
-        if whole {
+        let is_whole = length >= HEADER;
+        if is_whole {
             file.read_exact_at(&mut header, 0)?;
-            if !header.starts_with(MAGIC) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "is no segment of a spool; move it away"));
-            }
         }
+        let is_ours = !is_whole || header.starts_with(MAGIC);
         if let Some(records) = noted(&header)
-            && whole
+            && is_whole
+            && is_ours
         {
             return Ok(Some((Segment { number, bytes: length, records, settled: 0 }, 0)));
         }
@@ -92,6 +93,9 @@ impl Segment {
             segment.records += records;
         }
         let cut = length - segment.bytes;
+        if segment.records == 0 && !is_ours {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "is no segment of a spool"));
+        }
         if segment.records == 0 {
             std::fs::remove_file(path)?;
             return Ok((cut > 0).then_some((segment, cut)));
@@ -100,6 +104,18 @@ impl Segment {
         segment.close(&file)?;
         Ok(Some((segment, cut)))
     }
+}
+
+/// The header of a segment with so many events; 0: it is still written to.
+fn header(events: u32) -> [u8; HEADER as usize] {
+    let mut header = [0; HEADER as usize];
+    header[..MAGIC.len()].copy_from_slice(MAGIC);
+    if events > 0 {
+        let events = events.to_le_bytes();
+        let checksum = crc32c::crc32c(&events).to_le_bytes();
+        header[MAGIC.len()..].copy_from_slice([events, checksum].as_flattened());
+    }
+    header
 }
 
 /// The number of events that a header has, if its checksum is right.
@@ -135,19 +151,34 @@ pub(super) fn read_records(file: &File, offset: u64, end: u64, buffer: &mut Vec<
     }
 }
 
-fn path(directory: &Path, number: u64) -> PathBuf {
+pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016}.{EXTENSION}"))
+}
+
+/// Where a segment's file goes that is damaged.
+pub(super) fn aside(file: &Path) -> PathBuf {
+    file.with_extension(ASIDE)
+}
+
+/// How many files were set aside.
+pub(super) fn count_set_aside(directory: &Path) -> io::Result<usize> {
+    Ok(numbers(directory, ASIDE)?.len())
 }
 
 /// Numbers of the segments in a directory, in order.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = numbers(directory, EXTENSION)?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Those of files whose names are a segment's but for this extension.
+fn numbers(directory: &Path, extension: &str) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in directory.read_dir()? {
-        let name = PathBuf::from(entry?.file_name());
-        if name.extension().is_some_and(|extension| extension == EXTENSION) {
-            numbers.extend(name.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()));
-        }
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.split_once('.')?.0.parse::<u64>().ok());
+        numbers.extend(number.filter(|number| *name == *format!("{number:016}.{extension}")));
     }
-    numbers.sort_unstable();
     Ok(numbers)
 }

@@ -269,13 +269,63 @@ fn two_do_not_share_a_directory() {
 }
 
 #[test]
-fn a_file_that_is_no_segment_is_named_and_left_alone() {
+fn a_damaged_header_costs_nothing_of_what_stands_behind_it() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("0000000000000009.segment");
-    std::fs::write(&path, "somebody's precious file").unwrap();
-    let error = Spool::open(&settings(folder.path()), Traffic::Live).err().unwrap().to_string();
-    assert!(error.contains("segment 9: is no segment of a spool"), "{error}");
-    assert_eq!(std::fs::read(&path).unwrap(), b"somebody's precious file");
+    let path = folder.path().join("0000000000000001.segment");
+    for noted in [true, false] {
+        let mut spool = open(folder.path());
+        spool.append(&records(0..3), 3);
+        if noted {
+            spool.close();
+        }
+        drop(spool);
+        let whole = std::fs::read(&path).unwrap();
+        for damage in [&[0; 8][..], b"Podtap-1", &[0xff; 16]] {
+            let changed = [damage, &whole[damage.len()..]].concat();
+            std::fs::write(&path, changed).unwrap();
+            for _ in 0..2 {
+                let mut spool = open(folder.path());
+                assert_eq!((spool.counts.recovered, spool.counts.damaged_bytes), (3, 0), "{damage:?}");
+                assert_eq!(plain(&read_all(&mut spool)), [0, 1, 2]);
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_holds_no_event_is_set_aside_and_keeps_nobody_from_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.append(&records(0..3), 3);
+    drop(spool);
+    let path = |number: u64, extension| folder.path().join(format!("{number:016}.{extension}"));
+    std::fs::write(path(9, "segment"), "somebody's precious file").unwrap();
+    let mut spool = open(folder.path());
+    assert_eq!((spool.counts.recovered, spool.counts.damaged_bytes), (3, 8));
+    assert_eq!(plain(&read_all(&mut spool)), [0, 1, 2]);
+    assert_eq!(std::fs::read(path(9, "damaged")).unwrap(), b"somebody's precious file");
+    assert!(!path(9, "segment").exists() && spool.total_bytes < MAX_SET_ASIDE as u64 * 1000);
+    assert_eq!(spool.append(&records(3..4), 1), Appended::Next(10));
+    drop(spool);
+    // They do not pile up.
+    for number in 20..30 {
+        std::fs::write(path(number, "segment"), [0; 100]).unwrap();
+        drop(open(folder.path()));
+    }
+    let names = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(names.filter(|path| path.extension().is_some_and(|it| it == "damaged")).count(), MAX_SET_ASIDE);
+}
+
+#[test]
+fn a_file_of_another_name_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["9.segment", "+000000000000009.segment", "mine.segment", "0000000000000009.txt"];
+    names.iter().for_each(|name| std::fs::write(folder.path().join(name), "precious, more than a header").unwrap());
+    let mut spool = open(folder.path());
+    assert_eq!(spool.append(&records(0..1), 1), Appended::Next(1));
+    drop(spool);
+    assert!(names.iter().all(|name| folder.path().join(name).exists()));
 }
 
 #[test]
