@@ -37,6 +37,7 @@ pub use text::{Colour, TextLines};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::{self, Config, OutputFormat};
 use crate::event::{Event, Format};
@@ -165,8 +166,39 @@ pub struct Outputs {
 struct Place {
     output: Box<dyn Output>,
     has_failed: bool,
-    /// Events since then.
-    missed: u64,
+    missed: Missed,
+}
+
+/// Events that an output did not get since it failed.
+#[derive(Default)]
+struct Missed {
+    /// Of this thread, since it last told.
+    here: u64,
+    /// Of all threads, as far as they told.
+    told: Arc<AtomicU64>,
+}
+
+impl Missed {
+    fn tell(&mut self) {
+        self.told.fetch_add(std::mem::take(&mut self.here), Ordering::Relaxed);
+    }
+}
+
+/// An output as another thread sees it, with what it does not get any more.
+struct PlaceWatch {
+    output: Arc<dyn Watched>,
+    missed: Arc<AtomicU64>,
+}
+
+impl Watched for PlaceWatch {
+    fn status(&self) -> OutputStatus {
+        let mut status = self.output.status();
+        let missed = self.missed.load(Ordering::Relaxed);
+        if missed > 0 {
+            *status.failed.entry(OUTPUT_FAILED.to_owned()).or_default() += missed;
+        }
+        status
+    }
 }
 
 impl std::fmt::Debug for Outputs {
@@ -211,7 +243,7 @@ impl Outputs {
 
     /// One more output.
     pub fn add(&mut self, output: impl Output + 'static) {
-        self.outputs.push(Place { output: Box::new(output), has_failed: false, missed: 0 });
+        self.outputs.push(Place { output: Box::new(output), has_failed: false, missed: Missed::default() });
     }
 
     /// For a decoder's name, the attribute that holds the status of its exchanges.
@@ -238,7 +270,10 @@ impl Outputs {
 
     /// Each output, as another thread may look at it.
     pub fn watched(&self) -> Vec<Arc<dyn Watched>> {
-        self.outputs.iter().filter_map(|place| place.output.watched()).collect()
+        let watch = |place: &Place| -> Option<Arc<dyn Watched>> {
+            Some(Arc::new(PlaceWatch { output: place.output.watched()?, missed: Arc::clone(&place.missed.told) }))
+        };
+        self.outputs.iter().filter_map(watch).collect()
     }
 
     /// Why outputs were left out.
@@ -248,7 +283,10 @@ impl Outputs {
 
     /// The same outputs for another thread, with a summary of its own; none where one of them cannot be shared.
     pub fn branch(&self) -> Option<Outputs> {
-        let branch = |place: &Place| Some(Place { output: place.output.branch()?, ..*place });
+        let branch = |place: &Place| {
+            let missed = Missed { here: 0, told: Arc::clone(&place.missed.told) };
+            Some(Place { output: place.output.branch()?, has_failed: place.has_failed, missed })
+        };
         Some(Outputs {
             outputs: self.outputs.iter().map(branch).collect::<Option<_>>()?,
             requests: self.requests.as_ref().map(Requests::emptied),
@@ -264,10 +302,6 @@ impl Outputs {
         self.summary.add(&branch.summary);
         if let (Some(requests), Some(others)) = (&mut self.requests, &branch.requests) {
             requests.add(others);
-        }
-        // Fewer where a reader has gone.
-        for (place, other) in self.outputs.iter_mut().zip(&branch.outputs) {
-            place.missed += other.missed;
         }
     }
 
@@ -294,6 +328,7 @@ impl Outputs {
         if let Some(live) = &mut self.live {
             live.flush();
         }
+        self.outputs.iter_mut().for_each(|place| place.missed.tell());
         self.each(0, |output| output.flush())
     }
 
@@ -307,7 +342,7 @@ impl Outputs {
         let (mut failed, mut ended) = (false, false);
         for (index, place) in self.outputs.iter_mut().enumerate() {
             if place.has_failed {
-                place.missed += events;
+                place.missed.here += events;
                 continue;
             }
             match work(place.output.as_mut()) {
@@ -362,7 +397,8 @@ impl Outputs {
             for (reason, count) in delivery.failed {
                 total.fail(&reason, count);
             }
-            total.fail(OUTPUT_FAILED, place.missed);
+            place.missed.tell();
+            total.fail(OUTPUT_FAILED, place.missed.told.load(Ordering::Relaxed));
             total.spool = total.spool.or(delivery.spool);
         }
         self.delivery = Some(total);
@@ -447,6 +483,53 @@ mod tests {
         assert_eq!(delivery.failed_total(), events);
         assert!(delivery.failed["output_failed"] >= 10 && delivery.failed["not_written"] > 0, "{delivery:?}");
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count() as u64, events);
+    }
+
+    #[test]
+    fn what_a_failed_output_loses_is_told_while_the_others_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(Sink::new(full, "full".to_owned(), false, &waits()).unwrap(), Format::Json));
+        outputs.add(EventStream::new(Sink::file(folder.path().join("events"), &waits()).unwrap(), Format::Json));
+        let (watched, mut branch) = (outputs.watched(), outputs.branch().unwrap());
+        for outputs in [&mut outputs, &mut branch] {
+            while !outputs.outputs[0].has_failed {
+                publish_much(outputs, 1000).unwrap();
+            }
+            publish_much(outputs, 10).unwrap();
+            outputs.flush().unwrap();
+        }
+        let events = outputs.summary().events() + branch.summary().events();
+        let failed = || {
+            let mut failed = watched[0].status().failed;
+            failed.retain(|_, count| *count > 0);
+            failed
+        };
+        let (failed, at_the_end) = (failed(), failed);
+        assert_eq!(failed.values().sum::<u64>(), events, "{failed:?}");
+        assert!(failed["output_failed"] >= 20 && failed["not_written"] > 0, "{failed:?}");
+        outputs.absorb(branch);
+        outputs.finish().unwrap_err();
+        let delivery = outputs.delivery().unwrap();
+        assert_eq!((delivery.delivered, &delivery.failed), (events, &failed));
+        assert_eq!(at_the_end(), failed);
+        assert_eq!(watched[1].status().failed.values().sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_lost_nothing_that_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(abandoned(true), Format::Json));
+        outputs.add(EventStream::new(Sink::file(folder.path().join("events"), &waits()).unwrap(), Format::Json));
+        let watched = outputs.watched();
+        while outputs.outputs.len() > 1 {
+            publish_much(&mut outputs, 1000).unwrap();
+        }
+        outputs.finish().unwrap();
+        let status = watched[0].status();
+        assert!(status.failed.values().all(|count| *count == 0), "{status:?}");
     }
 
     #[test]

@@ -210,6 +210,11 @@ impl Queue {
         (state.bytes as u64, state.chunks.iter().map(|chunk| chunk.events).sum())
     }
 
+    /// Will nothing more be taken?
+    pub(super) fn has_no_taker(&self) -> bool {
+        self.lock().gone
+    }
+
     /// Nothing more will be taken.
     fn leave(&self) {
         self.lock().gone = true;

@@ -1,11 +1,12 @@
 //! A file or standard output, written by a thread of its own.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use super::queue::{Filler, GivenUp, Queue, Taker};
@@ -26,8 +27,16 @@ pub(crate) struct Sink {
     pub(super) is_terminal: bool,
     /// Of another one, which knows what becomes of the thread.
     is_branch: bool,
-    written: Arc<AtomicU64>,
+    written: Arc<Written>,
     reader_gone: bool,
+}
+
+/// What the thread did.
+#[derive(Default)]
+struct Written {
+    events: AtomicU64,
+    /// It ended because nobody reads any more, which is no failure.
+    reader_gone: AtomicBool,
 }
 
 impl Sink {
@@ -49,11 +58,18 @@ impl Sink {
 
     pub(super) fn new(file: File, name: String, is_stdout: bool, waits: &Waits) -> Result<Sink, PublishError> {
         let is_terminal = file.is_terminal();
-        let (file, written, queue) = (Arc::new(file), Arc::new(AtomicU64::new(0)), waits.queue());
-        let (target, count, taker) = (Arc::clone(&file), Arc::clone(&written), Taker(Arc::clone(&queue)));
+        let (file, written, queue) = (Arc::new(file), Arc::new(Written::default()), waits.queue());
+        let (target, done, taker) = (Arc::clone(&file), Arc::clone(&written), Taker(Arc::clone(&queue)));
         let thread = std::thread::Builder::new()
             .name("podtap-output".into())
-            .spawn(move || write(&target, &count, &taker.0))
+            .spawn(move || {
+                let result = write(&target, &done, &taker.0);
+                let is_reader_gone = result.as_ref().is_err_and(|error| is_reader_gone(error, is_stdout));
+                done.reader_gone.store(is_reader_gone, Ordering::Release);
+                // Whoever sees that it has gone sees why.
+                drop(taker);
+                result
+            })
             .map_err(|source| PublishError::Write { name: name.clone(), source })?;
         let filler = Filler::new(Arc::clone(&queue));
         let (thread, is_branch, reader_gone) = (Some(thread), false, false);
@@ -120,7 +136,7 @@ impl Sink {
             false => Err(io::Error::new(io::ErrorKind::TimedOut, "whoever reads it did not take them in time")),
         };
         let source = result.err()?;
-        if source.kind() == io::ErrorKind::BrokenPipe && self.is_stdout {
+        if is_reader_gone(&source, self.is_stdout) {
             self.reader_gone = true;
             return Some(PublishError::ReaderGone);
         }
@@ -136,7 +152,7 @@ impl Sink {
             None | Some(PublishError::ReaderGone) => {}
             Some(error) => return Err(error),
         }
-        let mut delivery = Delivery { delivered: self.written.load(Ordering::Acquire), ..Delivery::default() };
+        let mut delivery = Delivery { delivered: self.written.events.load(Ordering::Acquire), ..Delivery::default() };
         let (accepted, dropped) = (self.queue.accepted(), self.queue.dropped());
         delivery.fail(QUEUE_FULL, dropped);
         if self.reader_gone {
@@ -148,28 +164,39 @@ impl Sink {
     }
 }
 
+fn is_reader_gone(error: &io::Error, is_stdout: bool) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe && is_stdout
+}
+
 /// A sink as another thread sees it.
 struct Watch {
     target: Target,
     queue: Arc<Queue>,
-    written: Arc<AtomicU64>,
+    written: Arc<Written>,
 }
 
 impl Watched for Watch {
     fn status(&self) -> OutputStatus {
+        // In this order: once the thread has gone, nothing more is written.
+        let is_over = self.queue.has_no_taker() && !self.written.reader_gone.load(Ordering::Acquire);
+        let delivered = self.written.events.load(Ordering::Acquire);
         let (queue_bytes, queue_events) = self.queue.held();
-        let failed = [(QUEUE_FULL.to_owned(), self.queue.dropped())].into();
-        let delivered = self.written.load(Ordering::Acquire);
+        let dropped = self.queue.dropped();
+        let mut failed = BTreeMap::from([(QUEUE_FULL.to_owned(), dropped)]);
+        let not_written = self.queue.accepted().saturating_sub(delivered + dropped);
+        if is_over && not_written > 0 {
+            failed.insert(NOT_WRITTEN.to_owned(), not_written);
+        }
         OutputStatus { target: self.target, queue_bytes, queue_events, delivered, failed, kafka: None }
     }
 }
 
 /// Writes chunks until there are no more.
-fn write(file: &File, written: &AtomicU64, queue: &Queue) -> io::Result<()> {
+fn write(file: &File, written: &Written, queue: &Queue) -> io::Result<()> {
     let mut file = file;
     while let Some(chunk) = queue.next() {
         file.write_all(&chunk.bytes)?;
-        written.fetch_add(chunk.events, Ordering::Release);
+        written.events.fetch_add(chunk.events, Ordering::Release);
         queue.done(chunk);
     }
     Ok(())
