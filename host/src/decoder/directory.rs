@@ -3,13 +3,16 @@
 //! In: the directories of the search path, as often as someone looks. Out: the usable plugins, one per name. A file that
 //! was looked at before is read again only where its metadata may have changed, and compiled again only where its digest
 //! has. Where a file's content goes bad, the plugin that it was before stays in use for as long as there is the file.
+//! What the system cannot tell just now (too many open files, a file server that is away) is not taken for an absence:
+//! a directory then holds what it held before.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::packed::{ComponentFile, Packing};
+use super::packed::{ComponentFile, FileError, Packing};
 use super::pins::{self, check_pin};
 use super::sandbox::{LoadError, Plugin, Runtime};
 use crate::config::{Digest, Plugins};
@@ -27,6 +30,8 @@ pub struct Catalog {
     config: Plugins,
     /// Every file, in the order of the search path.
     files: Vec<Found>,
+    /// Directories that the last look could not look into.
+    unread: Vec<PathBuf>,
 }
 
 /// A file of a search path.
@@ -84,18 +89,31 @@ impl Stamp {
 impl Catalog {
     /// Of these directories, which nobody has looked into yet.
     pub fn new(directories: Vec<PathBuf>, config: Plugins) -> Catalog {
-        Catalog { directories, config, files: Vec::new() }
+        Catalog { directories, config, files: Vec::new(), unread: Vec::new() }
     }
 
     /// Looks into the directories; those that do not exist are passed over. Plugins are loaded as the configuration has
     /// it. Gives the files that have gone bad, or otherwise bad, since the last look.
     pub fn look(&mut self, runtime: &Runtime) -> impl Iterator<Item = (&Path, &LoadError)> {
+        let mut found = Vec::new();
+        let unread_before = std::mem::take(&mut self.unread);
+        for directory in each_once(&self.directories) {
+            found.extend(files_of(directory).unwrap_or_else(|error| {
+                if !unread_before.iter().any(|before| before == directory) {
+                    let directory = directory.display();
+                    tracing::warn!(%directory, %error, "cannot be looked into: decoders found there before stay in use");
+                }
+                self.unread.push(directory.to_owned());
+                let known = self.files.iter().map(|found| found.path.clone());
+                known.filter(|path| path.parent() == Some(directory)).collect()
+            }));
+        }
         let mut before: HashMap<PathBuf, Found> =
             self.files.drain(..).map(|found| (found.path.clone(), found)).collect();
         let mut bad = Vec::new();
         let named = &self.config.files;
-        let found = each_once(&self.directories).into_iter().flat_map(files_of);
-        let paths: Vec<_> = found.filter(|path| !named.contains(path)).chain(named.iter().cloned()).collect();
+        let found = found.into_iter().filter(|path| !named.contains(path));
+        let paths: Vec<_> = found.chain(named.iter().cloned()).collect();
         for path in paths {
             let before = before.remove(&path);
             let said = before.as_ref().and_then(|found| Some(found.error.as_ref()?.to_string()));
@@ -157,7 +175,7 @@ impl Found {
         let stamp = Stamp::of(&path);
         let mut found = Found { path, digest: None, label: None, stamp, plugin: None, error: None };
         let file = match before {
-            Some(before) if stamp.is_some() && before.stamp == stamp => return before,
+            Some(before) if stamp.is_some() && before.stamp == stamp && !before.was_unreadable() => return before,
             before => match (ComponentFile::read(&found.path, config.max_bytes), before) {
                 (Ok(file), Some(before)) if before.digest == Some(file.digest) => return Found { stamp, ..before },
                 (file, before) => {
@@ -183,6 +201,11 @@ impl Found {
         }
         found
     }
+
+    /// Is what is known of it no more than that the system could not read it?
+    fn was_unreadable(&self) -> bool {
+        matches!(self.error, Some(LoadError::File(FileError::Io(_))))
+    }
 }
 
 /// Directories in order: `plugins` beside the executable, the installed ones, those that config and flags name.
@@ -201,15 +224,91 @@ fn each_once(directories: &[PathBuf]) -> Vec<&Path> {
     directories.iter().enumerate().filter(|entry| !again(*entry)).map(|(_, directory)| directory.as_path()).collect()
 }
 
-/// The plugins of a directory in order of their names. Hidden files are passed over, and no folder is looked into:
-/// Kubernetes keeps the old and the new content of a mounted ConfigMap in hidden ones.
-fn files_of(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+/// The plugins of a directory in order of their names; none where there is no directory. Hidden files are passed over, and
+/// no folder is looked into: Kubernetes keeps the old and the new content of a mounted ConfigMap in hidden ones.
+fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_absence = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
+        entries => entries?,
+    };
     let is_plugin = |path: &PathBuf| {
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        !hidden && Packing::of(path).is_some() && path.is_file()
+        // Whoever reads it says why, where its metadata cannot be read either.
+        let is_file = || path.metadata().map_or_else(|error| !is_absence(&error), |metadata| metadata.is_file());
+        !hidden && Packing::of(path).is_some() && is_file()
     };
-    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_plugin).collect();
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut files: Vec<_> = paths.into_iter().filter(is_plugin).collect();
     files.sort();
-    files
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+    use std::time::SystemTime;
+
+    use super::super::cache::Cache;
+    use super::super::sandbox::Limits;
+    use super::*;
+
+    fn runtime() -> Runtime {
+        let limits = Limits { memory_bytes: 1 << 20, workers: 1, call_timeout: Duration::from_secs(1) };
+        Runtime::without_pool(limits, Cache::none(), false).unwrap()
+    }
+
+    /// A file that was not written to for a while.
+    fn settled(path: &Path) {
+        fs::write(path, "no component").unwrap();
+        let long_ago = SystemTime::now() - 2 * UNSETTLED;
+        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+
+    fn paths(catalog: &Catalog) -> Vec<&Path> {
+        catalog.files.iter().map(|found| found.path.as_path()).collect()
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_looked_into_holds_what_it_held_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second, away] = ["first", "second", "away"].map(|name| folder.path().join(name));
+        let files = [first.join("a.wasm"), second.join("b.wasm")];
+        [&first, &second].iter().for_each(|directory| fs::create_dir(directory).unwrap());
+        files.iter().for_each(|file| settled(file));
+        let (mut catalog, runtime) = (Catalog::new(vec![first.clone(), second.clone()], Plugins::default()), runtime());
+        assert_eq!(catalog.look(&runtime).count(), 2);
+        // As a file server that is away: an error, and not the answer that there is nothing.
+        fs::rename(&first, &away).unwrap();
+        symlink(&first, &first).unwrap();
+        fs::remove_file(&files[1]).unwrap();
+        catalog.look(&runtime).count();
+        assert_eq!((paths(&catalog), &catalog.unread), (vec![files[0].as_path()], &vec![first.clone()]));
+        fs::remove_file(&first).unwrap();
+        fs::rename(&away, &first).unwrap();
+        catalog.look(&runtime).count();
+        assert_eq!((paths(&catalog), catalog.unread.len()), (vec![files[0].as_path()], 0));
+        fs::remove_dir_all(&first).unwrap();
+        catalog.look(&runtime).count();
+        assert!(catalog.files.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_again_though_it_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wasm");
+        settled(&path);
+        let look = |error| {
+            let (path, stamp) = (path.clone(), Stamp::of(&path));
+            assert!(stamp.is_some());
+            let before =
+                Found { path: path.clone(), digest: None, label: None, stamp, plugin: None, error: Some(error) };
+            Found::look(path, Some(before), &runtime(), &Plugins::default()).error.unwrap()
+        };
+        let unreadable = FileError::Io(rustix::io::Errno::MFILE.into());
+        assert!(matches!(look(unreadable.into()), LoadError::NotAComponent(_)));
+        // What is wrong with its content is known as long as that is the same.
+        assert!(matches!(look(LoadError::CoreModule), LoadError::CoreModule));
+    }
 }
