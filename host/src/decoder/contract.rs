@@ -23,6 +23,9 @@ const EXPORT: &str = "decoder";
 /// Longest version that is repeated in an error.
 const MAX_VERSION: usize = 32;
 
+/// Of names, joined, that are repeated in an error; bytes.
+const MAX_NAMES: usize = 512;
+
 /// The version of the contract that a component with these names is made for.
 ///
 /// # Errors
@@ -38,7 +41,9 @@ pub(super) fn version(imports: &[String], exports: &[String]) -> Result<&'static
     let is_given = |name: &str| interface(name).is_some_and(|(interface, _)| IMPORTS.contains(&interface));
     let foreign: Vec<_> = imports.iter().filter(|name| !is_given(name)).map(String::as_str).collect();
     if !foreign.is_empty() {
-        return Err(LoadError::Imports(foreign.join(", ")));
+        let mut names = foreign.join(", ");
+        names.truncate(names.floor_char_boundary(MAX_NAMES));
+        return Err(LoadError::Imports(names));
     }
     let exported = exports.iter().filter_map(|name| interface(name)).find(|(interface, _)| *interface == EXPORT);
     let spoken = |wanted: &str| CONTRACT_VERSIONS.iter().find(|spoken| **spoken == wanted).copied();

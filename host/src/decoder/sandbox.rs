@@ -320,7 +320,10 @@ impl Runtime {
             instance.configure(&plugin.config).map_err(|failure| LoadError::Failed { call: "configure", failure })?;
         match refused {
             None => Ok(instance),
-            Some(message) => Err(LoadError::Configuration { name: plugin.descriptor.name.clone(), message }),
+            Some(words) => {
+                let (name, message) = (plugin.descriptor.name.clone(), words_of(&words));
+                Err(LoadError::Configuration { name, message })
+            }
         }
     }
 }
@@ -514,6 +517,16 @@ fn thread_cpu_time() -> Duration {
 
 impl Host for State {
     fn log(&mut self, level: Level, message: wasmtime::component::__internal::String) {
+        let is_wanted = match level {
+            Level::Error => tracing::enabled!(tracing::Level::ERROR),
+            Level::Warn => tracing::enabled!(tracing::Level::WARN),
+            Level::Info => tracing::enabled!(tracing::Level::INFO),
+            Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+        };
+        // What nobody would see keeps no other line out.
+        if !is_wanted {
+            return;
+        }
         match self.log.line(Instant::now()) {
             LogVerdict::Write => {}
             LogVerdict::DropFirst => {
@@ -522,8 +535,7 @@ impl Host for State {
             }
             LogVerdict::Drop => return,
         }
-        let message = &message[..message.floor_char_boundary(MAX_LOG_BYTES)];
-        let (plugin, message) = (&self.name, message.escape_debug());
+        let (plugin, message) = (&self.name, words_of(&message));
         match level {
             Level::Error => tracing::error!(plugin, "{message}"),
             Level::Warn => tracing::warn!(plugin, "{message}"),
@@ -534,6 +546,18 @@ impl Host for State {
 }
 
 impl types::Host for State {}
+
+/// What a plugin says in its own words: cut, on one line, and harmless to a terminal.
+fn words_of(text: &str) -> String {
+    let mut words = String::new();
+    for letter in text[..text.floor_char_boundary(MAX_LOG_BYTES)].chars() {
+        match letter {
+            '"' | '\'' | '\\' => words.push(letter),
+            letter => words.extend(letter.escape_debug()),
+        }
+    }
+    words
+}
 
 fn failure(error: wasmtime::Error) -> Failure {
     match error.downcast_ref::<Trap>() {
@@ -578,6 +602,25 @@ mod tests {
         assert!(!overdue(&mut state, ms(1003), half));
         assert!(!overdue(&mut state, ms(1024), half));
         assert!(overdue(&mut state, ms(1050), half));
+    }
+
+    #[test]
+    fn words_of_a_plugin_are_cut_and_on_one_line() {
+        assert_eq!(words_of("a \"b\"\r\nc\u{1b}[2J\u{202e}"), "a \"b\"\\r\\nc\\u{1b}[2J\\u{202e}");
+        assert_eq!(words_of(&"ä".repeat(16 << 20)), "ä".repeat(MAX_LOG_BYTES / 2));
+    }
+
+    #[test]
+    fn log_lines_that_nobody_sees_keep_no_other_out() {
+        let memory = Memory::new(StoreLimitsBuilder::new().build());
+        let mut state = State { memory, log: Arc::default(), name: "a".to_owned(), cpu_at_half_time: None };
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::sink);
+        tracing::subscriber::with_default(subscriber.finish(), || {
+            (0..100).for_each(|_| state.log(Level::Debug, "not seen".to_owned()));
+            assert_eq!(state.log.line(Instant::now()), LogVerdict::Write);
+            (0..100).for_each(|_| state.log(Level::Info, "seen".to_owned()));
+            assert_eq!(state.log.line(Instant::now()), LogVerdict::Drop);
+        });
     }
 
     #[test]
