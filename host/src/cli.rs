@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{Board, Server};
 use crate::config::{self, Config, Flag, Loaded, Log, LogFormat, LogLevel, OutputFormat, TrafficChoice};
+use crate::log;
 use crate::pipeline::{self, PipelineError, Replay, Report};
 use crate::publish::{Outputs, PublishError, Traffic, Waits};
 use crate::reference;
@@ -117,25 +118,29 @@ impl Arguments {
             Command::Man(arguments) => arguments.run(),
             Command::Completion(arguments) => arguments.run(),
         };
-        match done {
-            Ok(code) => code,
-            Err(error) => {
-                report_error(&format!("{error:#}"));
-                ExitCode::FAILURE
-            }
-        }
+        let code = done.unwrap_or_else(|error| {
+            report_error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        });
+        log::flush();
+        code
     }
 }
 
 /// The one form that errors have.
 fn report_error(message: &str) {
     let line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    // Where standard error is closed there is nowhere to say so.
-    let _ = writeln!(io::stderr(), "podtap: error: {}", crate::publish::Printable(&line));
+    say(&format!("podtap: error: {}\n", crate::publish::Printable(&line)));
 }
 
 fn report_warning(message: &str) {
-    let _ = writeln!(io::stderr(), "podtap: warning: {}", crate::publish::Printable(message));
+    say(&format!("podtap: warning: {}\n", crate::publish::Printable(message)));
+}
+
+/// Whole lines, behind what was logged before.
+fn say(lines: &str) {
+    // Where standard error is closed there is nowhere to say so.
+    let _ = log::Stderr.write_all(lines.as_bytes());
 }
 
 /// Prints to standard output, whose reader may go at any time.
@@ -201,6 +206,9 @@ impl ReplayArguments {
         }
         let stop = Stop::on_signals(config.delivery.shutdown_grace.0).context("signals cannot be listened to")?;
         let waits = Waits { traffic: self.traffic(&config), stop: stop.clone(), ..Waits::recorded(&config) };
+        if waits.traffic == Traffic::Live {
+            log::write_aside();
+        }
         let board = Board::of(&config);
         let _server = serve(&config, board.as_ref())?;
         let mut outputs = Outputs::open_for(&config, self.common.color, &waits)?;
@@ -298,7 +306,7 @@ fn conclude(
         let table = outputs.summary().table(&report.totals, &report.losses, outputs.delivery());
         // On a terminal the lines of the exchanges stand right above.
         let gap = if io::stderr().is_terminal() { "\n" } else { "" };
-        let _ = write!(io::stderr(), "{gap}{table}");
+        say(&format!("{gap}{table}"));
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -335,7 +343,7 @@ fn start_log(log: Log) {
         LogLevel::Trace | LogLevel::Error => level.to_owned(),
         _ => format!("warn,podtap={level},podtap_stream={level}"),
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(|| log::Stderr);
     let text = match log.format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Text => true,

@@ -9,6 +9,7 @@ pub mod decoder;
 pub mod event;
 pub mod filter;
 pub mod latency;
+mod log;
 pub mod pipeline;
 pub mod privileges;
 pub mod publish;

@@ -24,12 +24,17 @@ fn capture() -> Vec<u8> {
 
 /// podtap that publishes connections: no decoder is needed for that.
 fn podtap(input: &str, settings: &[(&str, &str)], options: &[&str]) -> Child {
+    command(input, settings, options).spawn().unwrap()
+}
+
+fn command(input: &str, settings: &[(&str, &str)], options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_podtap"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PODTAP_")) {
         command.env_remove(name);
     }
     command.args(["replay", input, "--connections"]).args(options).envs(settings.iter().copied());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 fn signal(child: &Child) {
@@ -121,6 +126,32 @@ fn without_a_spool_what_cannot_be_sent_in_time_is_an_error_and_counted() {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains(&format!("{CONNECTIONS}  not delivered: not acknowledged in time")), "{stderr}");
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events.jsonl");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let settings = [("PODTAP_KAFKA_CONNECT_TIMEOUT", "300ms"), ("PODTAP_DELIVERY_SHUTDOWN_GRACE", "300ms")];
+    let broker = closed_port();
+    let options = ["--kafka-brokers", &broker, "--kafka-topic", "t", "--output-file", events.to_str().unwrap()];
+    let mut command = command("-", &settings, &options);
+    let mut child = command.stderr(writer.try_clone().unwrap()).spawn().unwrap();
+    drop(command);
+    std::thread::sleep(Duration::from_millis(1500));
+    // No byte more goes into the pipe.
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, b"\n").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    child.stdin.as_mut().unwrap().write_all(&capture()).unwrap();
+    // So long that brokers which do not answer are logged.
+    std::thread::sleep(Duration::from_millis(2000));
+    signal(&child);
+    let output = end(child, Duration::from_secs(20));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(lines(&events), usize::from(CONNECTIONS));
+    drop(reader);
 }
 
 #[test]

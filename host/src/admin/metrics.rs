@@ -410,6 +410,12 @@ const ITSELF: &[Metric] = &[
         "Events that readers of /exchanges did not get because they were too slow, of all of them added.",
         |scrape| scrape.readers.map(|[_, lost]| one(lost)).unwrap_or_default(),
     ),
+    counter(
+        "podtap_log_lost_lines_total",
+        &[],
+        "Lines of the log, and of what podtap says beside it, that standard error did not take.",
+        |scrape| one(scrape.log_lost),
+    ),
     gauge("podtap_build_info", &["version"], "Always 1, with podtap's version.", |_| {
         vec![Sample::of([env!("CARGO_PKG_VERSION")], 1)]
     }),

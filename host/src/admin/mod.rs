@@ -191,7 +191,9 @@ impl Board {
         let process = process::Process::now();
         let readers = self.0.broadcast.as_ref().map(|broadcast| [broadcast.count(), broadcast.lost()]);
         let waits = self.0.waits.load(Ordering::Relaxed);
-        let mut scrape = Scrape { snapshot, has_begun, age, waits, outputs, process, readers, is_ready: false };
+        let log_lost = crate::log::lost();
+        let mut scrape =
+            Scrape { snapshot, has_begun, age, waits, outputs, process, readers, log_lost, is_ready: false };
         scrape.is_ready = health::complaints(&scrape, &self.0).is_empty();
         scrape
     }
@@ -226,6 +228,8 @@ pub struct Scrape {
     process: process::Process,
     /// Readers of events, and events that they lost; none where nobody may read.
     readers: Option<[u64; 2]>,
+    /// Lines of the log that were lost.
+    log_lost: u64,
     is_ready: bool,
 }
 

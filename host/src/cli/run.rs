@@ -13,6 +13,7 @@ use crate::admin::Board;
 use crate::capture::Live;
 use crate::config::{Config, Flag, TrafficChoice};
 use crate::decoder::Cache;
+use crate::log;
 use crate::pipeline::{self, Decoders};
 use crate::privileges;
 use crate::publish::{Outputs, Traffic, Waits};
@@ -38,7 +39,9 @@ impl RunArguments {
         let stop = Stop::on_signals(config.delivery.shutdown_grace.0).context("signals cannot be listened to")?;
         // With the rights that it takes; from then on without.
         let lives = Live::open(&config.capture)?;
-        for (measure, came_of_it) in privileges::give_up(&writable(&config)) {
+        let measures = privileges::give_up(&writable(&config));
+        log::write_aside();
+        for (measure, came_of_it) in measures {
             match came_of_it {
                 Ok(words) => tracing::info!("{measure}: {words}"),
                 Err(words) => tracing::warn!("{measure}: not in effect: {words}"),

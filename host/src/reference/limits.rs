@@ -8,6 +8,7 @@ use crate::admin::fixed as admin;
 use crate::capture::{MAX_INTERFACES, MAX_PACKET};
 use crate::config::{ByteSize, Config, HumanDuration, MEMORY_STEPS};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
+use crate::log::MAX_WAITING_BYTES;
 use crate::publish::spool::MAX_SET_ASIDE;
 use crate::publish::{LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES, MAX_TOPICS, librdkafka_queue};
 use crate::summary::MAX_ROWS;
@@ -402,6 +403,12 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                     "events that wait for a reader",
                     bytes(MAX_CHUNKS * (64 << 10)),
                     "it loses those that come then, and is told how many: `podtap_exchanges_readers_lost_events_total`",
+                    &[],
+                ),
+                fixed(
+                    "lines of the log that wait for standard error",
+                    bytes(MAX_WAITING_BYTES),
+                    "further ones are lost: `podtap_log_lost_lines_total`",
                     &[],
                 ),
                 fixed("length of a request's line and headers", bytes(admin::MAX_HEAD_BYTES), "it is refused", &[]),
