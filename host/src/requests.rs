@@ -1,11 +1,13 @@
 //! Requests as an operator counts them: exchanges by protocol, server port, vantage and outcome, with their durations in
 //! fixed buckets.
 //!
-//! Kept by the thread that publishes, next to the summary, and copied for whoever asks for metrics. Labels are bounded
+//! Kept by each thread that publishes, next to the summary, and copied for whoever asks for metrics. Labels are bounded
 //! whatever traffic holds: beyond a number of servers, exchanges are counted under `other`; no address, path or statement
-//! is a label.
+//! is a label. Which servers have rows of their own is decided once and for all threads, so that no sum over them ever falls.
 
-use hashbrown::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::{HashMap, HashSet};
 
 use crate::event::{Exchange, Outcome, Vantage};
 
@@ -49,8 +51,23 @@ pub struct Requests {
     /// A few protocols: those that decoders declare.
     protocols: Vec<(Box<str>, HashMap<Place, Server>)>,
     other: Server,
-    servers: usize,
-    max_servers: usize,
+    admitted: Arc<Admitted>,
+    /// No further server is admitted, and those that are have their place here.
+    is_settled: bool,
+}
+
+/// Servers that have rows of their own, in every thread.
+#[derive(Debug, Default)]
+struct Admitted {
+    places: Mutex<HashMap<Box<str>, HashSet<Place>>>,
+    max: usize,
+}
+
+impl Admitted {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, HashSet<Place>>> {
+        // Whole between any two statements that change it.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How long exchanges took.
@@ -84,12 +101,13 @@ pub struct Row<'a> {
 impl Requests {
     /// For so many servers.
     pub fn new(max_servers: usize) -> Requests {
-        Requests { max_servers, ..Requests::default() }
+        let admitted = Arc::new(Admitted { max: max_servers, ..Admitted::default() });
+        Requests { admitted, ..Requests::default() }
     }
 
-    /// For as many servers, with nothing counted.
+    /// For the same servers, with nothing counted.
     pub fn emptied(&self) -> Requests {
-        Requests::new(self.max_servers)
+        Requests { admitted: Arc::clone(&self.admitted), ..Requests::default() }
     }
 
     /// Those of another, too.
@@ -109,17 +127,47 @@ impl Requests {
     }
 
     fn server(&mut self, protocol: &str, place: Place) -> &mut Server {
-        let known = self.protocols.iter().position(|(name, _)| **name == *protocol);
-        let is_known = known.is_some_and(|index| self.protocols[index].1.contains_key(&place));
-        if !is_known && self.servers >= self.max_servers {
-            return &mut self.other;
+        match self.index(protocol) {
+            Some(index) if self.protocols[index].1.contains_key(&place) => {
+                self.protocols[index].1.entry(place).or_default()
+            }
+            _ if self.admit(protocol, place) => self.place(protocol, place),
+            _ => &mut self.other,
         }
-        let index = known.unwrap_or_else(|| {
+    }
+
+    fn index(&self, protocol: &str) -> Option<usize> {
+        self.protocols.iter().position(|(name, _)| **name == *protocol)
+    }
+
+    fn place(&mut self, protocol: &str, place: Place) -> &mut Server {
+        let index = self.index(protocol).unwrap_or_else(|| {
             self.protocols.push((protocol.into(), HashMap::new()));
             self.protocols.len() - 1
         });
-        self.servers += usize::from(!is_known);
         self.protocols[index].1.entry(place).or_default()
+    }
+
+    /// Has a server that is new here rows of its own? Once there is room for no more, nobody is asked again.
+    fn admit(&mut self, protocol: &str, place: Place) -> bool {
+        if self.is_settled {
+            return false;
+        }
+        let admitted = Arc::clone(&self.admitted);
+        let mut places = admitted.lock();
+        if places.get(protocol).is_some_and(|places| places.contains(&place)) {
+            return true;
+        }
+        if places.values().map(HashSet::len).sum::<usize>() < admitted.max {
+            return places.entry(protocol.into()).or_default().insert(place);
+        }
+        for (protocol, places) in &*places {
+            for place in places {
+                self.place(protocol, *place);
+            }
+        }
+        self.is_settled = true;
+        false
     }
 
     /// All there are, in a fixed order.
@@ -212,6 +260,31 @@ mod tests {
         sum.add(&second);
         let rows = |requests: &Requests| format!("{:?}", requests.rows());
         assert_eq!(rows(&sum), rows(&both));
+    }
+
+    #[test]
+    fn no_sum_over_threads_falls_whichever_servers_each_of_them_sees() {
+        let first = Requests::new(4);
+        let mut threads = [first.emptied(), first.emptied(), first];
+        let mut before: HashMap<_, u64> = HashMap::new();
+        let mut random = 1_u64;
+        for number in 1..=600_u64 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (thread, port) = ((random >> 33) as usize % 3, (random >> 40) as u16 % 12);
+            threads[thread].record(&exchange(port, Outcome::Ok, Some(1)));
+            // As whoever asks adds copies of them.
+            let mut sum = threads[0].clone();
+            threads[1..].iter().for_each(|other| sum.add(other));
+            let rows: HashMap<_, _> =
+                sum.rows().iter().map(|row| ((row.protocol.to_owned(), row.port), row.durations.exchanges)).collect();
+            assert_eq!(rows.values().sum::<u64>(), number);
+            assert!(rows.len() <= 5, "{rows:?}");
+            for (row, count) in &before {
+                assert!(rows.get(row).is_some_and(|now| now >= count), "{row:?}: {count} of {before:?}, then {rows:?}");
+            }
+            before = rows;
+        }
+        assert_eq!(before.len(), 5);
     }
 
     #[test]
