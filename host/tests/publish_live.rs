@@ -385,6 +385,58 @@ fn while_a_topic_refuses_records_the_spool_takes_what_comes() {
     assert_eq!(consume(&cluster).0, (0..5010).collect());
 }
 
+/// Where each protocol has its topic, and that of one is not there.
+#[test]
+fn a_topic_that_takes_nothing_stops_no_other_and_is_used_once_it_does() {
+    let (cluster, folder) = (MockCluster::new(1).unwrap(), tempfile::tempdir().unwrap());
+    ["podtap.http", "podtap.mysql"].iter().for_each(|topic| cluster.create_topic(topic, 1, 1).unwrap());
+    cluster.topic_error("podtap.mysql", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let runs = [run(&cluster), run(&cluster).spooled(folder.path())];
+    let mut opened = runs.each_ref().map(|run| {
+        let mut kafka = run.kafka.clone();
+        kafka.topic = "podtap.{protocol}".to_owned();
+        kafka.librdkafka_options.0.insert("topic.metadata.propagation.max.ms".to_owned(), "100".to_owned());
+        Kafka::open(&kafka, Some(&run.spool), &run.waits).unwrap()
+    });
+    let mut publish = |protocol: &'static str, events: usize| {
+        for kafka in &mut opened {
+            for _ in 0..events {
+                kafka.publish(Event::Exchange(&Exchange { protocol: protocol.into(), ..example_event() })).unwrap();
+            }
+            kafka.flush().unwrap();
+        }
+        opened.each_ref().map(|kafka| kafka.watched().unwrap().status())
+    };
+    // None of the other is known yet, and more than librdkafka has room for.
+    publish("mysql", 500);
+    std::thread::sleep(Duration::from_secs(2));
+    publish("http", 300);
+    // Its events are lost only once nothing else helps those that wait behind them.
+    let status = publish("http", 0);
+    assert!(status.iter().all(|it| it.failed.values().sum::<u64>() == 0), "{status:?}");
+    let start = Instant::now();
+    while publish("http", 0).iter().any(|it| it.delivered < 300) {
+        assert!(start.elapsed() < Duration::from_secs(60), "the others do not go on");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // It is tried again now and then.
+    cluster.topic_error("podtap.mysql", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    let mut published = 500;
+    while publish("mysql", 1).iter().any(|it| it.delivered < 310) {
+        published += 1;
+        assert!(start.elapsed() < Duration::from_secs(150), "the topic is not used again");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    published += 1;
+    for mut kafka in opened {
+        let delivery = kafka.finish().unwrap();
+        let lost = failed(&delivery, "topic_refused");
+        assert!(lost >= 500, "{delivery:?}");
+        assert_eq!((delivery.delivered + lost, delivery.failed_total()), (300 + published, lost), "{delivery:?}");
+    }
+    assert_eq!(segments(folder.path()), 0);
+}
+
 #[test]
 fn what_is_refused_for_good_is_counted_and_the_spool_keeps_nothing_of_it() {
     let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());

@@ -357,7 +357,7 @@ const OUTPUTS: &[Metric] = &[
     counter(
         "podtap_output_lost_events_total",
         &["output", "reason"],
-        "Events that did not arrive, by why: queue_full, spool_full, an error of Kafka; where the output failed, not_written \
+        "Events that did not arrive, by why: queue_full, spool_full, topic_refused, an error of Kafka; where the output failed, not_written \
          and output_failed.",
         lost_events,
     ),

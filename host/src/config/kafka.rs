@@ -22,7 +22,8 @@ pub struct Kafka {
     /// Topic of the events; needed where there are brokers. `{protocol}` in it stands for the protocol as its decoder calls
     /// it, such as `http` (`unknown` where no decoder knows a connection), so that there is a topic for each:
     /// `podtap.{protocol}`. A name of `agent.resource` in braces stands for its value: `{service.name}.events`. Every such
-    /// topic has to be there, or the brokers have to create it.
+    /// topic has to be there, or the brokers have to create it: where traffic is live, the events of one that takes none for
+    /// half a minute while others do are lost and counted (`topic_refused`), so that those for other topics can go on.
     pub topic: String,
     /// How a record's value is encoded.
     pub format: Format,

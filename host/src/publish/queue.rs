@@ -204,6 +204,13 @@ impl Queue {
         self.lock().chunks.iter().map(|chunk| chunk.events).sum()
     }
 
+    /// Shows the events that came last, where some wait.
+    pub(super) fn look_at_newest(&self, look: impl FnOnce(&[u8])) {
+        if let Some(newest) = self.lock().chunks.back() {
+            look(&newest.bytes);
+        }
+    }
+
     /// Bytes and events that it holds.
     pub(super) fn held(&self) -> (u64, u64) {
         let state = self.lock();

@@ -10,7 +10,7 @@ use crate::config::{ByteSize, Config, HumanDuration, MEMORY_STEPS};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
 use crate::log::MAX_WAITING_BYTES;
 use crate::publish::spool::MAX_SET_ASIDE;
-use crate::publish::{LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES, MAX_TOPICS, librdkafka_queue};
+use crate::publish::{LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES, MAX_TOPICS, TOPIC_PATIENCE, librdkafka_queue};
 use crate::summary::MAX_ROWS;
 use crate::{filter, read, report, view};
 
@@ -347,6 +347,13 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                     "topics, where `kafka.topic` has one for each protocol",
                     MAX_TOPICS,
                     "events of further protocols go to the topic of a protocol `other`",
+                    &[],
+                ),
+                fixed(
+                    "time that events wait for one of these topics which takes none, while others do",
+                    HumanDuration(TOPIC_PATIENCE),
+                    "where traffic is live, its events are counted as not delivered: `topic_refused`; it is tried again as \
+                     often",
                     &[],
                 ),
                 key(

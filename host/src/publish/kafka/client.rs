@@ -7,11 +7,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer};
 
-use super::reports::{Reports, is_about_the_record, reason};
+use super::reports::{Reports, TOPIC_PATIENCE, TOPIC_REFUSED, is_about_the_record, is_about_the_topic, reason};
 use super::topics::Topics;
 use crate::config::{self, HumanDuration, LibrdkafkaOptions, RecordTimestamp, SaslMechanism};
 use crate::event::Format;
-use crate::publish::record::Record;
+use crate::publish::record::{self, First, Record};
 use crate::publish::{PublishError, Traffic, Waits};
 
 /// Schemas, formats and protocols whose record headers are kept ready.
@@ -28,8 +28,9 @@ pub(super) struct Client {
     pub(super) brokers: String,
     topics: Topics,
     timestamp: RecordTimestamp,
-    /// Whether records are kept that are refused for a reason that may pass.
-    gives_back: bool,
+    reports: Reports,
+    /// Topics whose records are lost, as others would have to wait for them, and when each was last tried.
+    given_up: Vec<(String, Instant)>,
     headers: Vec<Ready>,
 }
 
@@ -65,15 +66,16 @@ impl Client {
             brokers: config.brokers.join(","),
             topics: Topics::new(&config.topic),
             timestamp: config.timestamp,
-            gives_back: reports.gives_back(),
+            reports: reports.clone(),
+            given_up: Vec::new(),
             headers: Vec::new(),
         })
     }
 
     /// A new producer in the place of one that is of no use any more. What that still had is given back or counted.
-    pub(super) fn renew(&mut self, reports: &Reports) -> Result<(), PublishError> {
+    pub(super) fn renew(&mut self) -> Result<(), PublishError> {
         self.purge();
-        self.producer = producer(&self.settings, reports)?;
+        self.producer = producer(&self.settings, &self.reports)?;
         Ok(())
     }
 
@@ -81,6 +83,19 @@ impl Client {
     pub(super) fn send(&mut self, record: &Record<'_>, segment: usize) -> Answer {
         let headers = self.headers_of(record);
         let topic = self.topics.of(record.protocol);
+        let given_up = self.given_up.iter().position(|(given_up, _)| given_up == topic);
+        if let Some(index) = given_up {
+            let tried = &mut self.given_up[index].1;
+            if !self.reports.is_refused(topic) {
+                tracing::info!(topic, "kafka: the topic takes events again");
+                self.given_up.swap_remove(index);
+            } else if tried.elapsed() < TOPIC_PATIENCE {
+                return Answer::Refused(TOPIC_REFUSED.to_owned());
+            } else {
+                *tried = Instant::now();
+                ask_for(&self.producer, topic);
+            }
+        }
         let mut outgoing =
             BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, segment).payload(record.value).headers(headers);
         if !record.key.is_empty() {
@@ -101,7 +116,15 @@ impl Client {
                 Answer::Fatal(format!("{message} ({})", reason(code)))
             }
             // The topic is known not to be usable.
-            code if self.gives_back && !is_about_the_record(code) => Answer::NotNow(code.to_string()),
+            code if self.reports.gives_back() && !is_about_the_record(code) => {
+                if self.reports.gives_up() && is_about_the_topic(code) {
+                    self.reports.refuse_topic(topic);
+                    if given_up.is_some() {
+                        return Answer::Refused(TOPIC_REFUSED.to_owned());
+                    }
+                }
+                Answer::NotNow(code.to_string())
+            }
             // This record cannot be sent (it is too large, say); the next one may.
             code => Answer::Refused(reason(code)),
         }
@@ -112,16 +135,42 @@ impl Client {
         self.topics.pattern()
     }
 
-    /// Asks for the topics, whose state librdkafka otherwise takes for known for minutes.
-    pub(super) fn ask_for_topics(&self) {
-        /// The sender waits for it.
-        const PATIENCE: Duration = Duration::from_secs(1);
+    /// Of records that wait, the topics are used as well: they may be fine where that of the first is not.
+    pub(super) fn learn_topics(&mut self, mut bytes: &[u8]) {
+        while let First::Record(record, length) = record::first(bytes, false) {
+            self.topics.of(record.protocol);
+            bytes = bytes.get(length..).unwrap_or_default();
+        }
+    }
+
+    /// Are topics given up that take nothing?
+    pub(super) fn gives_up(&self) -> bool {
+        self.reports.gives_up()
+    }
+
+    /// Asks for the topics, whose state librdkafka otherwise takes for known for minutes. One that has taken nothing for long
+    /// is given up then, where others are fine.
+    pub(super) fn ask_for_topics(&mut self) {
+        let mut usable = Vec::new();
         for topic in self.topics.used() {
-            if let Err(error) = self.producer.client().fetch_metadata(Some(topic), PATIENCE) {
-                tracing::debug!(%error, topic, "kafka: no answer about the topic");
-                // Nor would there be about the next one.
-                break;
+            match ask_for(&self.producer, topic) {
+                Some(true) => usable.push(topic),
+                Some(false) => {}
+                // Nor would there be an answer about the next one.
+                None => break,
             }
+        }
+        if !self.gives_up() {
+            return;
+        }
+        for topic in self.reports.give_up(&usable) {
+            let last = self.reports.last_error();
+            tracing::error!(
+                topic,
+                "kafka: the topic takes no events{last}: they are lost from now on, and those for other topics go on; \
+                 create the topic, or give this client's principal the right to write to it"
+            );
+            self.given_up.push((topic, Instant::now()));
         }
     }
 
@@ -189,6 +238,19 @@ impl Client {
         let last = reports.last_error();
         let last = if last.is_empty() { format!(" ({error})") } else { last };
         PublishError::KafkaUnreachable { brokers: self.brokers.clone(), waited: waited.to_string(), last }
+    }
+}
+
+/// Is there such a topic, for this client? None: nobody says.
+fn ask_for(producer: &ThreadedProducer<Reports>, topic: &str) -> Option<bool> {
+    /// The sender waits for it.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    match producer.client().fetch_metadata(Some(topic), PATIENCE) {
+        Ok(metadata) => Some(metadata.topics().iter().any(|it| it.name() == topic && it.error().is_none())),
+        Err(error) => {
+            tracing::debug!(%error, topic, "kafka: no answer about the topic");
+            None
+        }
     }
 }
 

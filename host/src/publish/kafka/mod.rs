@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 
 use self::client::Client;
 pub(crate) use self::client::{LIBRDKAFKA_RECORD_BYTES, librdkafka_queue, set_security, setting_error};
+pub(crate) use self::reports::TOPIC_PATIENCE;
 use self::reports::Reports;
 use self::sender::{Sender, Sent, Watch};
 pub(crate) use self::token::{NO_TOKEN_FILE, TokenFile};
@@ -30,7 +31,7 @@ pub(crate) use self::topics::MAX_TOPICS;
 use super::queue::{Filler, GivenUp, Taker};
 use super::spool::Spool;
 use super::{Delivery, HandOver, Output, PublishError, Traffic, Waits, Watched, record};
-use crate::config::{self, RecordKey};
+use crate::config::{self, PROTOCOL_IN_TOPIC, RecordKey};
 use crate::event::{Event, Format, Value};
 
 /// The reason of events that were given up.
@@ -69,7 +70,8 @@ impl Kafka {
         let queue = waits.queue();
         let is_live = waits.traffic == Traffic::Live;
         let gives_back = is_live || spool.is_some_and(|spool| spool.directory.is_some());
-        let reports = Reports::new(queue.clone(), gives_back, TokenFile::of(config)?);
+        let gives_up = is_live && config.topic.contains(PROTOCOL_IN_TOPIC);
+        let reports = Reports::new(queue.clone(), gives_back, gives_up, TokenFile::of(config)?);
         let client = Client::new(config, waits, &reports)?;
         if !is_live {
             client.check_topic(config.connect_timeout, &reports)?;

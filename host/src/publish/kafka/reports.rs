@@ -18,6 +18,12 @@ use crate::publish::record::{self, Record};
 /// How long records wait that were refused for a reason that may pass.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
+/// A topic that takes nothing for so long is given up while others take events, and tried again each so often.
+pub(crate) const TOPIC_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The reason of events whose topic was given up.
+pub(super) const TOPIC_REFUSED: &str = "topic_refused";
+
 /// The context of a producer; clones share what they know.
 #[derive(Clone)]
 pub(super) struct Reports(Arc<Shared>);
@@ -29,6 +35,8 @@ struct Shared {
     queue: Arc<Queue>,
     /// Whether records are given back that were refused for a reason that may pass: a topic that is not there, say.
     gives_back: bool,
+    /// Whether a topic is given up that takes nothing, so that others need not wait.
+    gives_up: bool,
     token: Option<TokenFile>,
 }
 
@@ -55,13 +63,22 @@ pub(super) struct Counts {
     last_error: String,
     /// No more is given back: it is the end.
     ends: bool,
+    /// Topics that refused records and have taken none since, of a few that there are.
+    refused: BTreeMap<String, RefusedTopic>,
+}
+
+#[derive(Debug)]
+struct RefusedTopic {
+    since: Instant,
+    /// Its records are lost.
+    is_given_up: bool,
 }
 
 impl Reports {
     /// `token`: what proves who this client is, where that is by a token.
-    pub(super) fn new(queue: Arc<Queue>, gives_back: bool, token: Option<TokenFile>) -> Reports {
+    pub(super) fn new(queue: Arc<Queue>, gives_back: bool, gives_up: bool, token: Option<TokenFile>) -> Reports {
         let (counts, progress) = (Mutex::default(), Condvar::new());
-        Reports(Arc::new(Shared { counts, progress, queue, gives_back, token }))
+        Reports(Arc::new(Shared { counts, progress, queue, gives_back, gives_up, token }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -72,6 +89,37 @@ impl Reports {
     /// Are records given back that were refused for a reason that may pass?
     pub(super) fn gives_back(&self) -> bool {
         self.0.gives_back
+    }
+
+    /// Are topics given up that take nothing?
+    pub(super) fn gives_up(&self) -> bool {
+        self.0.gives_up
+    }
+
+    /// A topic refuses records.
+    pub(super) fn refuse_topic(&self, topic: &str) {
+        self.lock().refuse(topic);
+    }
+
+    /// Has it taken nothing since it refused records?
+    pub(super) fn is_refused(&self, topic: &str) -> bool {
+        self.lock().refused.contains_key(topic)
+    }
+
+    /// Gives up the topics that have taken nothing for too long, if another one of those that are `usable` does not refuse
+    /// what is sent to it: then it is this one, and not all that brokers have or allow. Gives their names.
+    pub(super) fn give_up(&self, usable: &[&str]) -> Vec<String> {
+        let mut counts = self.lock();
+        let others_go = usable.iter().any(|topic| !counts.refused.contains_key(*topic));
+        let is_hopeless =
+            |refused: &RefusedTopic| others_go && !refused.is_given_up && refused.since.elapsed() >= TOPIC_PATIENCE;
+        let hopeless = counts.refused.iter_mut().filter(|(_, refused)| is_hopeless(refused));
+        hopeless
+            .map(|(topic, refused)| {
+                refused.is_given_up = true;
+                topic.clone()
+            })
+            .collect()
     }
 
     /// Why records have to wait.
@@ -159,13 +207,20 @@ impl ProducerContext for Reports {
         let mut counts = self.lock();
         counts.settled += 1;
         match result {
-            Ok(_) => {
+            Ok(message) => {
                 counts.delivered += 1;
                 counts.answer(segment);
+                if !counts.refused.is_empty() {
+                    counts.refused.remove(message.topic());
+                }
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                if counts.ends && is_purged(code) {
+                let is_lost = self.0.gives_up && is_about_the_topic(code) && counts.refuse(message.topic());
+                if is_lost {
+                    *counts.failed.entry(TOPIC_REFUSED.to_owned()).or_default() += 1;
+                    counts.answer(segment);
+                } else if counts.ends && is_purged(code) {
                     // It is counted by what is missing then, or stays in the spool.
                 } else if self.0.gives_back && !is_about_the_record(code) {
                     counts.last_error = code.to_string();
@@ -188,6 +243,14 @@ impl ProducerContext for Reports {
 }
 
 impl Counts {
+    /// A topic refuses records. True: it is given up.
+    fn refuse(&mut self, topic: &str) -> bool {
+        if !self.refused.contains_key(topic) {
+            self.refused.insert(topic.to_owned(), RefusedTopic { since: Instant::now(), is_given_up: false });
+        }
+        self.refused.get(topic).is_some_and(|refused| refused.is_given_up)
+    }
+
     fn answer(&mut self, segment: usize) {
         self.answered += 1;
         if segment > 0 {
@@ -235,6 +298,17 @@ pub(super) fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Is an error the fault of the topic, so that a record of another one may be taken? Errs towards no.
+pub(super) fn is_about_the_topic(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::InvalidTopic
+    )
+}
+
 fn is_purged(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
 }
@@ -249,4 +323,26 @@ pub(super) fn reason(code: RDKafkaErrorCode) -> String {
         name.push(letter.to_ascii_lowercase());
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::Traffic;
+    use crate::stop::Stop;
+
+    #[test]
+    fn a_topic_is_given_up_once_it_took_nothing_for_long_and_only_while_another_one_is_fine() {
+        let reports = Reports::new(Queue::new(1, Traffic::Live, Stop::default()), true, true, None);
+        reports.refuse_topic("a");
+        assert!(reports.give_up(&["b"]).is_empty(), "not yet");
+        reports.lock().refused.get_mut("a").unwrap().since -= TOPIC_PATIENCE;
+        assert!(reports.give_up(&[]).is_empty(), "nobody says that any is fine");
+        assert!(reports.give_up(&["a"]).is_empty(), "it may be there, and yet refuse what is sent");
+        reports.refuse_topic("b");
+        assert!(reports.give_up(&["a", "b"]).is_empty(), "all refuse");
+        assert_eq!(reports.give_up(&["b", "c"]), ["a"]);
+        assert!(reports.give_up(&["c"]).is_empty(), "it is said once");
+        assert!(reports.lock().refuse("a") && !reports.lock().refuse("b"));
+    }
 }

@@ -138,6 +138,9 @@ impl Sender {
             return false;
         }
         let Some(mut chunk) = self.queue.take() else { return false };
+        if self.client.gives_up() && (self.paused_until.is_some() || self.reports.has_given_back()) {
+            self.client.learn_topics(&chunk.bytes);
+        }
         let mut segment = 0;
         if let Some(spool) = &mut self.spool {
             record::seal(&mut chunk.bytes);
@@ -180,7 +183,7 @@ impl Sender {
             return Ok(false);
         }
         if self.paused_until.take().is_some() {
-            self.client.ask_for_topics();
+            self.ask_for_topics();
         }
         if has_given_back {
             return self.send_again();
@@ -220,7 +223,7 @@ impl Sender {
     fn send_again(&mut self) -> Result<bool, PublishError> {
         let Some(mut again) = self.reports.take_given_back() else { return Ok(false) };
         // Else librdkafka would refuse them for as long as it takes what it knew of the topic for true.
-        self.client.ask_for_topics();
+        self.ask_for_topics();
         let mut moved = false;
         while let Some((segment, bytes)) = again.pop_front() {
             let passed = pass(&mut self.client, &bytes, segment);
@@ -231,6 +234,16 @@ impl Sender {
             moved |= self.note(passed, segment)?;
         }
         Ok(moved)
+    }
+
+    fn ask_for_topics(&mut self) {
+        if self.client.gives_up() {
+            if let Some(waiting) = &self.waiting {
+                self.client.learn_topics(&waiting.chunk.bytes);
+            }
+            self.queue.look_at_newest(|bytes| self.client.learn_topics(bytes));
+        }
+        self.client.ask_for_topics();
     }
 
     /// Counts; gives whether anything went on.
@@ -257,7 +270,7 @@ impl Sender {
                 return Err(PublishError::KafkaFatal(fatal));
             }
             tracing::error!("kafka: the producer had to stop: {fatal}; another one goes on");
-            self.client.renew(&self.reports)?;
+            self.client.renew()?;
         }
         Ok(passed.bytes > 0)
     }
