@@ -203,17 +203,21 @@ impl<'r, 'o> Worker<'r, 'o> {
         outputs.set_status_attributes(&status_attributes(plugins));
         let plugins = start_plugins(runtime, plugins, &mut report.problems);
         let ports = config.detection.ports.clone();
+        let stream_limits = config.stream.limits_of_each(seat.of);
+        // Less than its own bound where memory is short.
+        let waiting_bytes = usize::try_from(stream_limits.total_buffer_bytes / 2).unwrap_or(usize::MAX);
         let dispatch_limits = DispatchLimits {
             batch_entries: config.decoder.batch_entries as usize,
             batch_bytes: config.decoder.batch_bytes.0 as usize,
             head_bytes: config.detection.head_bytes.0 as usize,
+            waiting_bytes: waiting_bytes.min(decoder::fixed::MAX_WAITING_BYTES / seat.of as usize),
             connections_per_instance: config.decoder.connections_per_instance,
             instances: (decoder::MAX_INSTANCES / seat.of) as usize,
             exchanges_per_call: config.decoder.exchanges_per_call as usize,
             failures_allowed: config.decoder.failures_allowed,
         };
         let mut worker = Worker {
-            engine: Engine::new(config.stream.limits_of_each(seat.of)),
+            engine: Engine::new(stream_limits),
             dispatcher: Dispatcher::new(runtime, plugins, ports, dispatch_limits, config.events.connections),
             publisher: Publisher::new(config, outputs),
             watch: watch.as_ref(),

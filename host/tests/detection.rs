@@ -110,11 +110,44 @@ fn a_connection_without_a_decoder_is_counted_by_why() {
     }
     let run = replay(&capture, "detection: {head_bytes: 64KiB}");
     let (ended, no_room) = (run.count("undetected ended before verdict"), run.count("undetected no room to wait"));
-    assert_eq!((ended + no_room, no_room), (180, 180 - (8 << 20) / 50_000), "{}", run.stderr);
+    assert_eq!((ended + no_room, no_room), (180, 180 - (8 << 20) / 50_400), "{}", run.stderr);
 
     let mut capture = Capture::default();
     capture.connection(1001, 7).client("> panic\n");
     capture.connection(1002, 7).client("> a\n");
     let run = replay(&capture, "decoder: {failures_allowed: 0, batch_entries: 1}");
     assert_eq!(run.count("undetected decoder quarantined"), 1, "{}", run.stderr);
+}
+
+#[test]
+fn what_is_sent_byte_by_byte_waits_for_as_much_memory_as_it_takes() {
+    let mut capture = Capture::default();
+    for port in 1000..1100 {
+        let mut conversation = capture.connection(port, 7);
+        for _ in 0..400 {
+            conversation.client("?");
+        }
+    }
+    // 17 KiB for each of them, where half of this is for those that wait.
+    let run = replay(&capture, "stream: {total_buffer_bytes: 1MiB}");
+    let (ended, no_room) = (run.count("undetected ended before verdict"), run.count("undetected no room to wait"));
+    assert_eq!(ended + no_room, 100, "{}", run.stderr);
+    assert!((25..35).contains(&ended), "{}", run.stderr);
+}
+
+#[test]
+fn a_connection_in_too_many_pieces_is_not_waited_for() {
+    let mut capture = Capture::default();
+    // The first is known by 512 bytes, the other one by a whole line only.
+    for (port, method) in [(1001, "GET"), (1002, "BREW")] {
+        let mut conversation = capture.connection(port, 8000);
+        let target = "x".repeat(512 - method.len() - 2);
+        for byte in format!("{method} /{target}").bytes() {
+            conversation.client([byte]);
+        }
+        conversation.client(" HTTP/1.1\r\n\r\n").server(DONE).close();
+    }
+    let run = replay(&capture, "");
+    assert_eq!(run.count("undetected head too long"), 1, "{}", run.stderr);
+    assert_eq!(run.count("connections detected"), 1, "{}", run.stderr);
 }

@@ -36,6 +36,7 @@ use super::sandbox::{Failure, Instance, Plugin, Runtime};
 use super::tracked::{Ended, State, Table, Tracked, index};
 pub use admission::{Admission, Refusal};
 pub use counters::{DecoderCounters, DispatchCounters, Undetected};
+use detect::Kept;
 use lanes::Lanes;
 use plugins::Plugins;
 pub use plugins::{MAX_PLUGINS, MAX_VERSIONS};
@@ -44,7 +45,7 @@ pub use status::{DecoderStatus, Waiting};
 
 /// Bounds that no configuration changes, for their reference.
 pub(crate) mod fixed {
-    pub(crate) use super::detect::{MAX_WAITING_BYTES, MIDSTREAM_ATTEMPTS};
+    pub(crate) use super::detect::{MAX_PIECES, MAX_WAITING_BYTES, MIDSTREAM_ATTEMPTS};
     pub(crate) use super::hand_over::MAX_HAND_OVERS;
     pub(crate) use super::quarantine::{LONGEST_NS, SHORTEST_NS};
     pub(crate) use super::servers::{LIFETIME_NS, MAX_SERVERS};
@@ -59,6 +60,8 @@ pub struct DispatchLimits {
     pub batch_bytes: usize,
     /// Bytes of one side that wait for a verdict.
     pub head_bytes: usize,
+    /// Memory of all that waits for a verdict, bytes.
+    pub waiting_bytes: usize,
     /// Connections that one instance has, where there are places for more instances.
     pub connections_per_instance: u32,
     /// Instances at once, of all plugins; each has one even so.
@@ -86,7 +89,7 @@ pub struct Dispatcher<'r> {
     table: Table,
     /// Capture time of what the engine told last.
     now_ns: u64,
-    waiting_bytes: usize,
+    kept: Kept,
     /// Lanes whose batch is full.
     full: Vec<usize>,
     demands: Vec<StreamDemand>,
@@ -126,7 +129,7 @@ impl<'r> Dispatcher<'r> {
             servers: Servers::default(),
             table: Table::default(),
             now_ns: 0,
-            waiting_bytes: 0,
+            kept: Kept::default(),
             full: Vec::new(),
             demands: Vec::new(),
             admission: None,
@@ -469,6 +472,7 @@ mod tests {
             batch_entries: 1,
             batch_bytes: 1,
             head_bytes: 64,
+            waiting_bytes: 64,
             connections_per_instance: 1,
             instances: 1,
             exchanges_per_call: 1,

@@ -79,13 +79,16 @@ pub(super) enum State {
     Ignored { failed: bool },
 }
 
+/// Side, capture time, stream position and length of a piece of payload.
+pub(super) type Piece = (Side, u64, u64, usize);
+
 /// What waits for a verdict.
 #[derive(Debug, Default)]
 pub(super) struct Detecting {
     /// What each side sent, A first.
     pub(super) heads: [Vec<u8>; 2],
-    /// Side, capture time, stream position and length of each piece, in capture order.
-    pub(super) pieces: Vec<(Side, u64, u64, usize)>,
+    /// In capture order.
+    pub(super) pieces: Vec<Piece>,
     /// Position and time of the end of each side.
     pub(super) ends: [Option<(u64, u64)>; 2],
     /// Bit n: plugin n said no.

@@ -170,8 +170,14 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                     &["connections_undetected", "undetected_head_too_long", "payload_bytes_undetected"],
                 ),
                 fixed(
-                    "bytes that wait for a verdict in all connections",
-                    bytes(fixed::MAX_WAITING_BYTES),
+                    "pieces of a connection that wait for a verdict",
+                    fixed::MAX_PIECES,
+                    "the same",
+                    &["connections_undetected", "undetected_head_too_long", "payload_bytes_undetected"],
+                ),
+                fixed(
+                    "memory of what waits for a verdict in all connections",
+                    format!("{}, or half of `stream.total_buffer_bytes`", bytes(fixed::MAX_WAITING_BYTES)),
                     "a connection whose decoder wants to see more is not waited for",
                     &["undetected_no_room_to_wait"],
                 ),

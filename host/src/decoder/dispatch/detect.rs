@@ -11,13 +11,37 @@ use super::Dispatcher;
 use super::counters::Undetected;
 use crate::decoder::Verdict;
 use crate::decoder::batch::Entry;
-use crate::decoder::tracked::{Detecting, State, Tracked, index};
+use crate::decoder::tracked::{Detecting, Piece, State, Tracked, index};
 
 /// On a connection seen from its middle, how many pieces are tried for the start of a message.
 pub(crate) const MIDSTREAM_ATTEMPTS: u32 = 16;
 
-/// Bytes that wait for a verdict in all connections together; beyond, a connection is not waited for.
+/// Memory of all that waits for a verdict, in all workers together; beyond, a connection is not waited for.
 pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
+
+/// Pieces of a connection that wait for a verdict. With each, plugins look anew at all that its side has sent, and what is
+/// sent byte by byte takes many times its length. Protocols are known by fewer bytes, however these are cut.
+pub(crate) const MAX_PIECES: usize = 512;
+
+/// What all connections keep for a verdict.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) payload_bytes: usize,
+    /// With what keeping it costs.
+    memory_bytes: usize,
+}
+
+impl Kept {
+    fn add(&mut self, waiting: &Detecting) {
+        self.payload_bytes += waiting.bytes();
+        self.memory_bytes += waiting.memory_bytes();
+    }
+
+    fn remove(&mut self, waiting: &Detecting) {
+        self.payload_bytes -= waiting.bytes();
+        self.memory_bytes -= waiting.memory_bytes();
+    }
+}
 
 impl Dispatcher<'_> {
     /// Payload of a connection that nobody has claimed.
@@ -46,15 +70,13 @@ impl Dispatcher<'_> {
                 answer => {
                     if let Some(Tracked { state: State::Detecting(waiting), .. }) = self.table.get_mut(id) {
                         let kept = Detecting { refused, ..Detecting::default() };
-                        waiting.insert(Box::new(kept)).keep(side, chunk);
-                        self.waiting_bytes += chunk.bytes.len();
+                        waiting.insert(Box::new(kept)).keep(side, chunk, &mut self.kept);
                     }
                     self.undecided(id, side, &answer);
                 }
             };
         };
-        waiting.keep(side, chunk);
-        self.waiting_bytes += chunk.bytes.len();
+        waiting.keep(side, chunk, &mut self.kept);
         let head = std::mem::take(&mut waiting.heads[index(side)]);
         let mut refused = waiting.refused;
         let answer = self.ask(id, side, &head, &mut refused);
@@ -80,8 +102,7 @@ impl Dispatcher<'_> {
         match self.table.get_mut(id).map(|tracked| &mut tracked.state) {
             // A side has ended already, without payload.
             Some(State::Detecting(Some(waiting))) => {
-                waiting.keep(side, chunk);
-                self.waiting_bytes += chunk.bytes.len();
+                waiting.keep(side, chunk, &mut self.kept);
                 self.assign_waiting(id, plugin);
             }
             _ => self.assign(id, plugin, side, chunk),
@@ -173,10 +194,10 @@ impl Dispatcher<'_> {
         let Some(tracked) = self.table.get_mut(id) else { return };
         let midstream = tracked.midstream;
         let State::Detecting(Some(waiting)) = &mut tracked.state else { return };
-        let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes;
+        let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes || waiting.pieces.len() >= MAX_PIECES;
         let why = match answer {
             Answer::NeedMore if too_long => Undetected::HeadTooLong,
-            Answer::NeedMore if self.waiting_bytes > MAX_WAITING_BYTES => Undetected::NoRoomToWait,
+            Answer::NeedMore if self.kept.memory_bytes > self.limits.waiting_bytes => Undetected::NoRoomToWait,
             Answer::No { quarantined: true } => Undetected::DecoderQuarantined,
             Answer::No { .. } => Undetected::RefusedByAll,
             Answer::NeedMore | Answer::Yes { .. } => return,
@@ -218,7 +239,7 @@ impl Dispatcher<'_> {
         let Some(tracked) = self.table.get_mut(id) else { return };
         let state = std::mem::replace(&mut tracked.state, State::Decoding { lane, opened: false });
         let State::Detecting(Some(waiting)) = state else { return };
-        self.waiting_bytes -= waiting.bytes();
+        self.kept.remove(&waiting);
         let places = tracked.places(id);
         let mut rest = [waiting.heads[0].as_slice(), waiting.heads[1].as_slice()];
         for &(side, time_ns, position, length) in &waiting.pieces {
@@ -236,9 +257,8 @@ impl Dispatcher<'_> {
     /// What a connection kept for a verdict is of no use any more.
     pub(super) fn drop_waiting(&mut self, id: u32) {
         if let Some(Tracked { state: State::Detecting(Some(waiting)), .. }) = self.table.get_mut(id) {
-            let bytes = waiting.bytes();
-            self.waiting_bytes -= bytes;
-            self.counters.bytes_undetected += bytes as u64;
+            self.kept.remove(waiting);
+            self.counters.bytes_undetected += waiting.bytes() as u64;
             **waiting = Detecting { attempts: waiting.attempts + 1, ends: waiting.ends, ..Detecting::default() };
         }
     }
@@ -272,9 +292,11 @@ fn by_port(ports: &BTreeMap<u16, usize>, client: Option<Side>, [a, b]: [u16; 2])
 }
 
 impl Detecting {
-    fn keep(&mut self, side: Side, chunk: Chunk<'_>) {
+    fn keep(&mut self, side: Side, chunk: Chunk<'_>, kept: &mut Kept) {
+        kept.remove(self);
         self.heads[index(side)].extend_from_slice(chunk.bytes);
         self.pieces.push((side, chunk.time_ns, chunk.position, chunk.bytes.len()));
+        kept.add(self);
     }
 
     /// Payload came, though it may have been dropped since.
@@ -284,5 +306,16 @@ impl Detecting {
 
     fn bytes(&self) -> usize {
         self.heads[0].len() + self.heads[1].len()
+    }
+
+    /// What it takes to keep pieces; without any, it is a part of the connection.
+    fn memory_bytes(&self) -> usize {
+        match self.pieces.capacity() {
+            0 => 0,
+            pieces => {
+                let heads = self.heads[0].capacity() + self.heads[1].capacity();
+                size_of::<Detecting>() + heads + pieces * size_of::<Piece>()
+            }
+        }
     }
 }

@@ -66,6 +66,6 @@ impl Dispatcher<'_> {
     pub fn waiting(&self) -> Waiting {
         let lanes = self.lanes.numbers().filter_map(|number| self.lanes.get(number));
         let batch_bytes = lanes.map(|lane| lane.batch.data_len() as u64).sum();
-        Waiting { detection_bytes: self.waiting_bytes as u64, batch_bytes }
+        Waiting { detection_bytes: self.kept.payload_bytes as u64, batch_bytes }
     }
 }
