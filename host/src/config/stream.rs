@@ -12,8 +12,9 @@ use super::units::{ByteSize, HumanDuration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
-    /// Connections tracked at once. Beyond, the cheapest to lose goes: half-open ones first, then the longest idle.
-    /// Fewer by default where podtap's memory is limited, see limits.md.
+    /// Connections tracked at once, those that are remembered for `close_timeout` included. Beyond, the cheapest to lose
+    /// goes: of those that are half-open or over, the oldest of the more numerous kind, then the longest idle. Fewer by
+    /// default where podtap's memory is limited, see limits.md.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub max_connections: u32,
     /// Out-of-order bytes kept for one side of a connection. Beyond, the hole before them is declared lost.
@@ -36,7 +37,7 @@ pub struct Stream {
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
     pub handshake_timeout: HumanDuration,
     /// How long a closed connection is remembered, so that retransmissions are not taken for a new one; 32 times as long
-    /// once one came.
+    /// once one came, which a copy of a packet that comes within a sixteenth of it is not.
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
     pub close_timeout: HumanDuration,
     /// IP fragments kept in all, until their datagram is complete. Beyond, the oldest datagram is given up.

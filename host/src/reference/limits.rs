@@ -125,7 +125,8 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                 ),
                 key(
                     "stream.max_connections",
-                    "the cheapest to lose is let go: half-open ones first, then the longest idle",
+                    "the cheapest to lose is let go: of those that are half-open or over, the oldest of the more numerous kind, then \
+                     the longest idle",
                     &["connections_evicted"],
                 ),
                 key(

@@ -240,9 +240,9 @@ impl Engine {
 
     /// A segment of a connection that is closed already.
     fn late(&mut self, index: u32, key: Key, end: End, segment: &Segment<'_>, time_ns: u64, sink: &mut dyn Sink) {
-        let Some(tracked) = self.table.get_mut(index) else { return };
+        let (Some(tracked), mut emit) = self.parts(index, time_ns, sink) else { return };
         let ignored = tracked.is_ignored();
-        match tracked.late_segment(end, segment, &mut self.counters) {
+        match tracked.late_segment(end, segment, &mut emit) {
             LateSegment::Old => self.table.touch(index, Life::Lingering, self.now_ns, &self.limits),
             LateSegment::Other => {}
             LateSegment::Anew => {

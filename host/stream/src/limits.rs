@@ -3,7 +3,8 @@
 /// Bounds; each has a default fit for a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections tracked at once. Beyond, the cheapest to lose goes: half-open ones first, then the longest idle.
+    /// Connections tracked at once, those that are over but remembered included. Beyond, the cheapest to lose goes: of
+    /// those that are half-open or over, the oldest of the more numerous kind, then the longest idle.
     pub max_connections: u32,
     /// Out-of-order bytes kept for one side of a connection. Beyond, the hole before them is declared a gap.
     pub side_buffer_bytes: u32,
@@ -20,7 +21,9 @@ pub struct Limits {
     /// The same for a connection of which only SYNs were seen, ns.
     pub handshake_timeout_ns: u64,
     /// How long a closed connection is remembered, so that retransmissions are not taken for a new one: packet time
-    /// since the close, ns. 32 times as long since a retransmission that came after it, as their intervals double.
+    /// since the close, ns. 32 times as long since a retransmission that came after it, as their intervals double; the
+    /// last that counts comes within 32 times of the close, the first after a sixteenth: before, it may be a copy of what
+    /// was captured on another interface.
     pub close_timeout_ns: u64,
     /// IP fragments kept in all, with what their entries take. Beyond, the oldest datagram is given up.
     pub fragment_buffer_bytes: u32,

@@ -120,10 +120,9 @@ pub(crate) enum Life {
 }
 
 impl Life {
-    /// In the order in which they are evicted.
     const ALL: [Life; 4] = [Life::HalfOpen, Life::Closing, Life::Lingering, Life::Established];
 
-    fn timeout_ns(self, limits: &Limits) -> u64 {
+    pub(crate) fn timeout_ns(self, limits: &Limits) -> u64 {
         match self {
             Life::HalfOpen => limits.handshake_timeout_ns,
             Life::Closing => limits.close_timeout_ns,
@@ -163,12 +162,13 @@ struct Node {
 }
 
 const ALONE: Node = Node { previous: NONE, next: NONE };
-const EMPTY: List = List { head: NONE, tail: NONE };
+const EMPTY: List = List { head: NONE, tail: NONE, length: 0 };
 
 #[derive(Clone, Copy, Debug)]
 struct List {
     head: u32,
     tail: u32,
+    length: u32,
 }
 
 /// Names a list, and with it the node of a slot that is in it.
@@ -310,9 +310,13 @@ impl Table {
         }
     }
 
-    /// The connection that is the cheapest to lose.
+    /// The connection that is the cheapest to lose: an established one only where there is no other. Of the others, the
+    /// oldest of that kind of which there are most: so a flood of SYNs costs its own, and neither it nor many closed
+    /// connections leave the others no room.
     pub(crate) fn victim(&mut self) -> Option<u32> {
-        Life::ALL.into_iter().map(|life| self.list(Chain::Life(life)).head).find(|&head| head != NONE)
+        let cheap = [self.half_open, self.closing, self.lingering];
+        let most = cheap.into_iter().max_by_key(|list| list.length).filter(|list| list.length > 0);
+        Some(most.unwrap_or(self.established).head).filter(|&head| head != NONE)
     }
 
     /// The next one that is due. The caller must deal with it, or it is due again.
@@ -370,6 +374,7 @@ impl Table {
 
     fn unlink(&mut self, chain: Chain, index: u32) {
         let Some(&mut Node { previous, next }) = self.node(chain, index) else { return };
+        self.list(chain).length -= 1;
         match self.node(chain, previous) {
             Some(node) => node.next = next,
             None => self.list(chain).head = next,
@@ -385,6 +390,7 @@ impl Table {
         let list = self.list(chain);
         let previous = list.tail;
         list.tail = index;
+        list.length += 1;
         if let Some(node) = self.node(chain, index) {
             *node = Node { previous, next: NONE };
         }

@@ -20,11 +20,15 @@ use crate::engine::Sink;
 use crate::facts::{Facts, SideFacts, Tally};
 use crate::limits::Limits;
 use crate::stream::{Origin, PLAUSIBLE_DISTANCE, Stream};
-use crate::table::{End, Key};
+use crate::table::{End, Key, Life};
 use crate::tcp::Segment;
 
 /// The time of what was not seen.
 const NEVER: u64 = u64::MAX;
+
+/// The part of [`Limits::close_timeout_ns`] in which what comes again is held for a copy, captured on another interface,
+/// and not for a retransmission. The next one of those comes after twice the time, which is early enough still.
+const COPIES_PART: u64 = 16;
 
 /// What a connection needs to report, and the time of the packet at hand.
 pub(crate) struct Emit<'e> {
@@ -187,7 +191,7 @@ impl Tracked {
     }
 
     /// Takes a segment of a closed connection. Says whether it was a late one of the connection, or [`Verdict::Anew`].
-    pub(crate) fn late_segment(&mut self, end: End, segment: &Segment<'_>, counters: &mut Counters) -> LateSegment {
+    pub(crate) fn late_segment(&mut self, end: End, segment: &Segment<'_>, emit: &mut Emit<'_>) -> LateSegment {
         let stream = self.stream(self.side(end));
         if segment.syn && !segment.rst {
             let repeated = stream.origin != Origin::Unknown && stream.first() == segment.seq;
@@ -198,15 +202,24 @@ impl Tracked {
             }
         }
         let captured = segment.payload.len() as u64;
-        let behind = (-stream.offset(segment.seq)).clamp(0, i64::MAX).unsigned_abs();
-        let duplicate = if stream.origin == Origin::Unknown { 0 } else { captured.min(behind) };
-        if self.ignored {
-            counters.bytes_ignored += captured;
-        } else {
-            counters.bytes_duplicate += duplicate;
-            counters.bytes_out_of_window += captured - duplicate;
+        let (known, offset) = (stream.origin != Origin::Unknown, stream.offset(segment.seq));
+        let plausible = !known || offset.abs() <= PLAUSIBLE_DISTANCE;
+        // The ports are in use again, by a connection whose SYNs were not captured.
+        if !plausible && captured > 0 && !segment.rst {
+            return LateSegment::Anew;
         }
-        if duplicate == captured && (captured > 0 || segment.fin) { LateSegment::Old } else { LateSegment::Other }
+        let behind = (-offset).clamp(0, i64::MAX).unsigned_abs();
+        let duplicate = if known && plausible { captured.min(behind) } else { 0 };
+        if self.ignored {
+            emit.counters.bytes_ignored += captured;
+        } else {
+            emit.counters.bytes_duplicate += duplicate;
+            emit.counters.bytes_out_of_window += captured - duplicate;
+        }
+        let again = plausible && duplicate == captured && (captured > 0 || segment.fin);
+        let since_close_ns = emit.time_ns.saturating_sub(self.last_ns);
+        let times = emit.limits.close_timeout_ns / COPIES_PART..=Life::Lingering.timeout_ns(emit.limits);
+        if again && times.contains(&since_close_ns) { LateSegment::Old } else { LateSegment::Other }
     }
 
     /// The consumer wants no more of it.
@@ -475,7 +488,7 @@ impl Tracked {
 pub(crate) enum LateSegment {
     /// A retransmission.
     Old,
-    /// Of the connection, but no retransmission: the connection is kept no longer for it.
+    /// Of the connection, but no retransmission, or long after its end: the connection is kept no longer for it.
     Other,
     /// It opens a new connection.
     Anew,

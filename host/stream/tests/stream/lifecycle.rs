@@ -153,6 +153,40 @@ fn a_closed_connection_is_remembered_while_retransmissions_come() {
 }
 
 #[test]
+fn a_copy_of_the_last_segment_is_no_retransmission() {
+    let mut run = Run::new(Limits::default());
+    let last = b(0).data("r").fin().ack(2);
+    run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("q").fin().ack(0), last.clone().at(10 * SECOND)]);
+    run.tells(&[OPENED, "A 0 q", "A 1 end", "B 0 r", "B 1 end", "closed Finished"]);
+    // As captured on another interface.
+    run.send(&[last.at(10 * SECOND + SECOND / 1000)]).tells(&[]);
+    run.send(&[a(0).data("n").at(12 * SECOND)]).tells(&["opened Midstream by 40000", "A 0 n"]);
+}
+
+#[test]
+fn retransmissions_do_not_make_a_closed_connection_remembered_for_ever() {
+    let mut run = Run::new(Limits::default());
+    run.send(&[a(-1).syn(), a(0).data("q"), a(1).rst().at(10 * SECOND)]).tells(&[OPENED, "A 0 q", "closed Reset(A)"]);
+    for second in [11, 70, 100, 130] {
+        run.send(&[a(0).data("q").at(second * SECOND)]).tells(&[]);
+    }
+    run.send(&[a(0).data("q").at(160 * SECOND)]).tells(&["opened Midstream by 40000", "A 0 q"]);
+}
+
+#[test]
+fn a_port_used_again_without_a_syn_is_another_connection() {
+    for far in [-100_000_000, 100_000_000, 2_000_000_000, -2_000_000_000] {
+        let mut run = Run::new(Limits::default());
+        run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("q").fin().ack(0), b(0).data("r").fin().ack(2)]);
+        run.tells(&[OPENED, "A 0 q", "A 1 end", "B 0 r", "B 1 end", "closed Finished"]);
+        // What is of no use for a new one, or may be garbage, leaves it remembered.
+        run.send(&[a(far).ack(2), a(far).rst(), a(far).rst().data("x"), a(far).fin().ack(2)]).tells(&[]);
+        run.send(&[a(far).data("n").ack(70), b(70).data("m")]);
+        run.tells(&["opened Midstream by 40000", "A 0 n", "B 0 m"]).finish();
+    }
+}
+
+#[test]
 fn an_ignored_connection_is_remembered_too() {
     let mut run = Run::new(Limits::default());
     run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("q").ack(0)]);

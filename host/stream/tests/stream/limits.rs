@@ -3,7 +3,7 @@
 use podtap_stream::{Counters, Engine, Limits, LinkType, Packet};
 
 use crate::script::{Recorder, Run};
-use crate::wire::{a, b, ipv4};
+use crate::wire::{Tcp, a, b, ipv4};
 
 const OPENED: &str = "opened Handshake by 40000";
 const SECOND: u64 = 1_000_000_000;
@@ -116,6 +116,47 @@ fn a_syn_flood_costs_no_established_connection() {
         a(1).port(port).data("y").send(&mut engine, SECOND, &mut recorder);
     }
     assert_eq!(recorder.lines, vec!["A 1 y"; 50]);
+}
+
+/// A connection that is over.
+fn over(port: u16) -> [Tcp; 4] {
+    let [syn, syn_ack, q, r] =
+        [a(-1).syn(), b(-1).syn().ack(0), a(0).data("q").fin().ack(0), b(0).data("r").fin().ack(2)];
+    [syn, syn_ack, q, r].map(|segment| segment.port(port))
+}
+
+#[test]
+fn handshakes_are_not_evicted_for_connections_that_are_over() {
+    let mut run = Run::new(Limits { max_connections: 8, ..Limits::default() });
+    for port in 1..9 {
+        run.send(&over(port));
+    }
+    run.recorder.lines.clear();
+    let syns: Vec<_> = (11..15).map(|port| a(-1).port(port).syn()).collect();
+    run.send(&syns).tells(&[]);
+    for port in 11..15 {
+        run.send(&[a(0).port(port).data("x")]).tells(&[&format!("opened Handshake by {port}"), "A 0 x"]);
+    }
+    assert_eq!(run.engine.counters().connections_evicted, 0);
+    run.finish();
+}
+
+#[test]
+fn a_syn_flood_does_not_make_connections_that_are_over_forgotten() {
+    let mut run = Run::new(Limits { max_connections: 20, ..Limits::default() });
+    for port in 1..5 {
+        run.send(&over(port));
+    }
+    run.recorder.lines.clear();
+    for port in 100..1000 {
+        run.send(&[a(-1).port(port).syn()]);
+    }
+    for port in 1..5 {
+        run.send(&over(port)[2..]);
+    }
+    run.tells(&[]);
+    assert_eq!(run.engine.counters().packets_late, 8);
+    run.finish();
 }
 
 #[test]
