@@ -149,7 +149,8 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                 key("stream.handshake_timeout", "the same", &[]),
                 key(
                     "stream.close_timeout",
-                    "the connection is forgotten; what still comes of it is stray",
+                    "the connection is forgotten; where payload or an acknowledgement still comes of it, that is taken for a \
+                     connection seen from its middle, and the rest is stray",
                     &["packets_stray"],
                 ),
                 key("stream.fragment_buffer_bytes", "the oldest datagram is given up", &["fragments_evicted"]),
