@@ -100,8 +100,8 @@ impl Tracked {
         }
     }
 
-    /// Declares the holes that have waited for too long at `now_ns`.
-    pub(crate) fn give_up_stale(&mut self, now_ns: u64, emit: &mut Emit<'_>) {
+    /// Declares the holes that have waited for too long.
+    pub(crate) fn give_up_stale(&mut self, emit: &mut Emit<'_>) {
         for side in [Side::A, Side::B] {
             while let Some(end) = self.stream(side).hole_end() {
                 let stream = self.stream(side);
@@ -109,8 +109,8 @@ impl Tracked {
                 let patience = if stream.hole_is_wanted() { WANTED_PATIENCE } else { 1 };
                 let timeout_ns = emit.limits.gap_timeout_ns.saturating_mul(patience);
                 // Where only the FIN shows the hole, its time is not kept: it goes when the connection's holes are
-                // looked at.
-                let stale = since_ns.map_or(patience == 1, |since_ns| since_ns.saturating_add(timeout_ns) <= now_ns);
+                // looked at. One that has waited since before the clock was set back, has so for long enough.
+                let stale = since_ns.map_or(patience == 1, |since_ns| emit.time_ns.abs_diff(since_ns) >= timeout_ns);
                 if !stale {
                     break;
                 }

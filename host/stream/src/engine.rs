@@ -1,5 +1,6 @@
 //! The engine: from a packet to its connection, and the timers. See the crate's documentation.
 
+use crate::clock::Clock;
 use crate::fragments::{Datagram, Fragments};
 use crate::frame::NoSegment;
 use crate::packet::{self, Content, Fragment};
@@ -90,8 +91,7 @@ pub struct Engine {
     table: Table,
     /// What all that waits behind holes costs, see [`Limits::total_buffer_bytes`].
     waiting_cost: u64,
-    /// The greatest capture time seen.
-    now_ns: u64,
+    clock: Clock,
 }
 
 impl Engine {
@@ -103,17 +103,17 @@ impl Engine {
             fragments: Fragments::default(),
             table: Table::new(),
             waiting_cost: 0,
-            now_ns: 0,
+            clock: Clock::new(),
         }
     }
 
     /// Takes one packet and tells `sink` what became known by it.
     ///
-    /// Timers run on the greatest capture time seen, so that a packet from the past changes none.
+    /// Timers run on the greatest capture time seen, so that a packet from the past changes none; where the clock was set
+    /// back by a minute or more, they go on from its new time.
     pub fn packet(&mut self, packet: &Packet<'_>, sink: &mut dyn Sink) {
         self.counters.packets += 1;
-        if packet.time_ns > self.now_ns {
-            self.now_ns = packet.time_ns;
+        if self.clock.reach(packet.time_ns) {
             self.run_timers(sink);
         }
         match packet::usual(packet) {
@@ -123,10 +123,9 @@ impl Engine {
     }
 
     /// The capture has come to this time, though no packet says so: timers run. For live traffic that pauses; a time in the
-    /// past changes nothing.
+    /// past changes nothing, but for a clock that was set back, see [`Engine::packet`].
     pub fn advance(&mut self, now_ns: u64, sink: &mut dyn Sink) {
-        if now_ns > self.now_ns {
-            self.now_ns = now_ns;
+        if self.clock.reach(now_ns) {
             self.run_timers(sink);
         }
     }
@@ -150,11 +149,11 @@ impl Engine {
     /// The capture is over: hands on what is buffered, with the holes as gaps, and closes every connection.
     pub fn finish(&mut self, sink: &mut dyn Sink) {
         while let Some(index) = self.table.victim() {
-            self.let_go(index, CloseReason::CaptureEnd, self.now_ns, sink);
+            self.let_go(index, CloseReason::CaptureEnd, self.clock.capture_ns, sink);
         }
         self.fragments.finish(&mut self.counters);
         // Another capture may follow, with a time of its own.
-        self.now_ns = 0;
+        self.clock = Clock::new();
     }
 
     /// What happened to every packet and byte so far.
@@ -177,9 +176,9 @@ impl Engine {
     /// A fragment may complete a datagram, and that may be a fragment of another one, as deep as headers are read.
     #[cold]
     fn fragment(&mut self, fragment: &Fragment<'_>, time_ns: u64, sink: &mut dyn Sink) {
-        let Engine { fragments, counters, limits, now_ns, .. } = self;
+        let Engine { fragments, counters, limits, clock, .. } = self;
         let Some(Datagram { addresses, protocol, payload, headers_left }) =
-            fragments.add(fragment, *now_ns, limits, counters)
+            fragments.add(fragment, clock.now_ns, limits, counters)
         else {
             return;
         };
@@ -229,7 +228,7 @@ impl Engine {
         self.counters.connections += 1;
         self.counters.connections_total += 1;
         let make = |id| Tracked::new(id, key, end, segment, time_ns);
-        let index = self.table.insert(self.now_ns, &self.limits, make);
+        let index = self.table.insert(self.clock.now_ns, &self.limits, make);
         let (Some(tracked), mut emit) = self.parts(index, time_ns, sink) else { return };
         if let Verdict::Over(reason) = tracked.segment(end, segment, &mut emit) {
             tracked.close(reason, &mut emit);
@@ -243,7 +242,7 @@ impl Engine {
         let (Some(tracked), mut emit) = self.parts(index, time_ns, sink) else { return };
         let ignored = tracked.is_ignored();
         match tracked.late_segment(end, segment, &mut emit) {
-            LateSegment::Old => self.table.touch(index, Life::Lingering, self.now_ns, &self.limits),
+            LateSegment::Old => self.table.touch(index, Life::Lingering, self.clock.now_ns, &self.limits),
             LateSegment::Other => {}
             LateSegment::Anew => {
                 self.table.remove(index);
@@ -267,26 +266,25 @@ impl Engine {
             (false, false) => Life::HalfOpen,
         };
         let hole = tracked.has_hole();
-        self.table.touch(index, life, self.now_ns, &self.limits);
-        self.table.set_hole(index, hole, self.now_ns, self.limits.gap_timeout_ns);
+        self.table.touch(index, life, self.clock.now_ns, &self.limits);
+        self.table.set_hole(index, hole, self.clock.now_ns, self.limits.gap_timeout_ns);
     }
 
     fn run_timers(&mut self, sink: &mut dyn Sink) {
-        while let Some(due) = self.table.due(self.now_ns, &self.limits) {
+        while let Some(due) = self.table.due(self.clock.now_ns, &self.limits) {
             match due {
-                Due::Expired(index) => self.let_go(index, CloseReason::Idle, self.now_ns, sink),
+                Due::Expired(index) => self.let_go(index, CloseReason::Idle, self.clock.capture_ns, sink),
                 Due::Hole(index) => {
-                    let now_ns = self.now_ns;
-                    let (Some(tracked), mut emit) = self.parts(index, self.now_ns, sink) else { return };
-                    tracked.give_up_stale(now_ns, &mut emit);
+                    let (Some(tracked), mut emit) = self.parts(index, self.clock.capture_ns, sink) else { return };
+                    tracked.give_up_stale(&mut emit);
                     if tracked.both_ended() {
                         tracked.close(CloseReason::Finished, &mut emit);
                     }
                     let (closed, hole) = (tracked.is_closed(), tracked.has_hole());
                     self.table.set_hole(index, false, 0, 0);
-                    self.table.set_hole(index, hole, self.now_ns, self.limits.gap_timeout_ns);
+                    self.table.set_hole(index, hole, self.clock.now_ns, self.limits.gap_timeout_ns);
                     if closed {
-                        self.table.touch(index, Life::Closing, self.now_ns, &self.limits);
+                        self.table.touch(index, Life::Closing, self.clock.now_ns, &self.limits);
                     }
                 }
             }

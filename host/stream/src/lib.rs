@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod assembler;
+mod clock;
 mod connection;
 mod counters;
 mod delivery;

@@ -56,6 +56,22 @@ fn a_hole_is_given_up_after_its_time() {
 }
 
 #[test]
+fn timers_go_on_after_the_clock_was_set_back() {
+    let mut run = Run::new(Limits::default());
+    run.send(&[a(-1).syn().at(5000 * SECOND), a(2).data("c").at(5001 * SECOND), a(-1).port(9).syn().at(5001 * SECOND)]);
+    // An hour back. That it is no single packet from the past is known after a second.
+    let later = |seconds: u64| a(0).port(8).rst().at((1400 + seconds) * SECOND);
+    run.send(&[later(0), later(1), later(2)]).tells(&[]);
+    run.send(&[later(3)]).tells(&[OPENED, "A 0 gap 2 Timeout", "A 2 c"]);
+    run.send(&[later(10)]);
+    assert_eq!(run.recorder.closed.len(), 0);
+    run.send(&[later(11)]);
+    assert_eq!(run.recorder.closed.len(), 1);
+    assert_eq!(run.recorder.closed[0].1.time_ns, 1411 * SECOND);
+    run.send(&[later(601)]).tells(&["closed Idle"]);
+}
+
+#[test]
 fn a_hole_that_the_receiver_asks_for_lasts_longer() {
     let mut run = Run::new(Limits::default());
     run.send(&[a(-1).syn(), b(-1).syn().ack(0), a(0).data("ab").ack(0), a(4).data("e").ack(0).at(10 * SECOND)]);
