@@ -155,6 +155,11 @@ const PACKETS: &[Metric] = &[
         "Packets that never came up: the kernel had no room for them, or the interface dropped them.",
         &[("kernel", "packets_dropped_by_kernel"), ("interface", "packets_dropped_by_interface")],
     ),
+    count(
+        "podtap_packets_before_sharing_total",
+        "packets_before_sharing",
+        "Packets that came before workers shared their interface, and so to each of them: they are left out.",
+    ),
     gauge(
         "podtap_capture_interfaces",
         &["state"],

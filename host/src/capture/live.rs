@@ -14,7 +14,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pcap::{Active, Capture, Error, Linktype, Precision};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -74,6 +74,8 @@ pub struct Drops {
     pub kernel: u64,
     /// Dropped by the interface or its driver.
     pub interface: u64,
+    /// Left out, as they came before the interface was shared between workers: each of those has them.
+    pub before_sharing: u64,
 }
 
 /// An interface, open or gone.
@@ -81,8 +83,9 @@ struct Source {
     name: String,
     capture: Option<Capture<Active>>,
     link_type: u32,
-    /// Packets from before are of no use.
-    since_ns: u64,
+    sharing: Sharing,
+    /// Packets left out by that, until they are counted.
+    left_out: u64,
     /// Of the capture that is open; libpcap counts in 32 bits, and from its opening.
     seen: [u32; 2],
     /// The opener has been asked for it, and answers here.
@@ -112,9 +115,7 @@ impl Live {
                 let opened = opener.ask(name).recv();
                 let ended = |mpsc::RecvError| other(name, "the thread that opens interfaces has ended");
                 let name = name.clone();
-                let mut source = Source { name, capture: None, link_type: 0, since_ns: 0, seen: [0; 2], asked: None };
-                source.take(opened.map_err(ended)??);
-                sources.push(source);
+                sources.push(Source::new(name, opened.map_err(ended)??));
             }
             lives.push(Live { sources, drops: Drops::default(), opener: opener.clone(), next: 0 });
         }
@@ -175,9 +176,14 @@ impl Live {
 }
 
 impl Source {
-    fn take(&mut self, Open { capture, since_ns }: Open) {
+    fn new(name: String, Open { capture, sharing }: Open) -> Source {
+        let link_type = link_type(capture.get_datalink());
+        Source { name, capture: Some(capture), link_type, sharing, left_out: 0, seen: [0; 2], asked: None }
+    }
+
+    fn take(&mut self, Open { capture, sharing }: Open) {
         self.link_type = link_type(capture.get_datalink());
-        (self.since_ns, self.seen) = (since_ns, [0; 2]);
+        (self.sharing, self.seen) = (sharing, [0; 2]);
         self.capture = Some(capture);
     }
 
@@ -190,7 +196,8 @@ impl Source {
                     let seconds = u64::try_from(packet.header.ts.tv_sec).unwrap_or(0);
                     let nanoseconds = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
                     let time_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
-                    if time_ns < self.since_ns {
+                    if self.sharing.leaves_out(time_ns) {
+                        self.left_out += 1;
                         continue;
                     }
                     let record = Record {
@@ -203,7 +210,10 @@ impl Source {
                         return read + 1;
                     }
                 }
-                Err(Error::TimeoutExpired | Error::NoMorePackets) => return read,
+                Err(Error::TimeoutExpired | Error::NoMorePackets) => {
+                    self.sharing.all_is_read();
+                    return read;
+                }
                 Err(error) => {
                     tracing::warn!(interface = self.name, reason = %error, "capturing has ended; tried again each second");
                     self.capture = None;
@@ -215,6 +225,7 @@ impl Source {
     }
 
     fn count_drops(&mut self, drops: &mut Drops) {
+        drops.before_sharing += std::mem::take(&mut self.left_out);
         let Some(Ok(stat)) = self.capture.as_mut().map(Capture::stats) else { return };
         drops.kernel += u64::from(stat.dropped.wrapping_sub(self.seen[0]));
         drops.interface += u64::from(stat.if_dropped.wrapping_sub(self.seen[1]));
@@ -231,11 +242,54 @@ fn link_type(dlt: Linktype) -> u32 {
     }
 }
 
+/// Since when workers share an interface: what one captured between opening it and joining the others, all have.
+///
+/// Those packets are the first ones, and known by their time; the clock may be set back later.
+#[derive(Debug)]
+struct Sharing {
+    /// Ns since the epoch; 0 once those from before have all been read.
+    since_ns: u64,
+    /// By then the kernel has handed over what came before.
+    handed_over: Instant,
+}
+
+impl Sharing {
+    /// How long the kernel may take for it beyond what it may hold packets back.
+    const SLACK: Duration = Duration::from_secs(1);
+
+    /// Began just now, where packets are held back for so long.
+    fn now(held_back: Duration) -> Sharing {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_ns = u64::try_from(now.as_nanos()).unwrap_or(0);
+        Sharing { since_ns, handed_over: Instant::now() + held_back + Sharing::SLACK }
+    }
+
+    /// With one worker.
+    fn none() -> Sharing {
+        Sharing { since_ns: 0, handed_over: Instant::now() }
+    }
+
+    /// Of the next packet: is it from before?
+    fn leaves_out(&mut self, time_ns: u64) -> bool {
+        let before = time_ns < self.since_ns;
+        if !before {
+            self.since_ns = 0;
+        }
+        before
+    }
+
+    /// There are no packets left just now.
+    fn all_is_read(&mut self) {
+        if self.since_ns > 0 && Instant::now() >= self.handed_over {
+            self.since_ns = 0;
+        }
+    }
+}
+
 /// An interface that is captured on.
 struct Open {
     capture: Capture<Active>,
-    /// What was captured before came to each worker. Ns since the epoch.
-    since_ns: u64,
+    sharing: Sharing,
 }
 
 type Opened = Result<Open, LiveError>;
@@ -293,16 +347,15 @@ fn open(config: &config::Capture, name: &str, groups: &mut Groups) -> Result<Ope
             reason: words(&error),
         })?;
     }
-    let mut since_ns = 0;
+    let mut sharing = Sharing::none();
     if config.workers > 1 {
         groups
             .join(name, &capture)
             .map_err(|error| other(name, &format!("it cannot be shared by workers: {error}")))?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        since_ns = u64::try_from(now.as_nanos()).unwrap_or(0);
+        sharing = Sharing::now(timeout);
     }
     let capture = capture.setnonblock().map_err(refused)?;
-    Ok(Open { capture, since_ns })
+    Ok(Open { capture, sharing })
 }
 
 fn refusal(name: &str, error: &Error) -> LiveError {
@@ -334,6 +387,19 @@ fn words(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_from_before_the_sharing_are_the_first_ones_only() {
+        let mut sharing = Sharing { since_ns: 100, handed_over: Instant::now() };
+        assert_eq!([98, 99, 100, 40, 99].map(|time_ns| sharing.leaves_out(time_ns)), [true, true, false, false, false]);
+        // Not one came before the clock was set back.
+        let mut sharing = Sharing { since_ns: 100, handed_over: Instant::now() + Duration::from_secs(3600) };
+        sharing.all_is_read();
+        assert!(sharing.leaves_out(40));
+        sharing.handed_over = Instant::now();
+        sharing.all_is_read();
+        assert!(!sharing.leaves_out(40));
+    }
 
     #[test]
     fn who_asks_is_not_kept_waiting_where_the_thread_has_ended() {

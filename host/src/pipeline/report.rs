@@ -163,6 +163,7 @@ impl Worker<'_, '_> {
             ("packets_filtered", self.packets_filtered),
             ("packets_dropped_by_kernel", self.drops.kernel),
             ("packets_dropped_by_interface", self.drops.interface),
+            ("packets_before_sharing", self.drops.before_sharing),
             ("packets_ignored", stream.packets_ignored),
             ("packets_not_tcp", stream.packets_not_tcp),
             ("packets_unknown_link", stream.packets_unknown_link),

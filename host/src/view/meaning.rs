@@ -6,6 +6,7 @@ pub fn meaning(count: &str) -> &'static str {
         "packets_filtered" => "The packet filter did not let them through.",
         "packets_dropped_by_kernel" => "podtap was too slow for the traffic, or the capture buffer too small.",
         "packets_dropped_by_interface" => "The network interface dropped them before the capture saw them.",
+        "packets_before_sharing" => "They came before workers shared their interface: each of them had these.",
         "packets_ignored" => "Of connections that no decoder wanted, or wanted any longer.",
         "packets_not_tcp" => "Another protocol than TCP over IP: ARP, UDP, ICMP.",
         "packets_unknown_link" => "Of a link type that podtap does not read.",
