@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 mod support;
 
 use support::agent::{Agent, Metrics};
@@ -506,4 +508,19 @@ fn counts_are_told_to_a_reader_who_asks_for_them() {
         assert_eq!(count.as_u64(), Some(run.count(&name.replace('_', " "))), "{name}, {}", run.stderr);
     }
     assert!(told[0].len() > 5 && told[1]["payload_bytes_undetected"] != 0, "{counts}");
+}
+
+#[test]
+fn what_the_kernel_holds_back_is_read_before_the_end() {
+    let Some(mut pod) = Pod::start(&[("PODTAP_CAPTURE_BATCH_TIMEOUT", "400ms")]) else { return };
+    let before =
+        pod.metrics_with(|metrics| metrics.get("podtap_ready") == 1.0 && metrics.sum("podtap_requests_total") > 0.0);
+    let before = before.sum("podtap_requests_total") as u64;
+    for _ in 0..5 {
+        pod.get("http://127.0.0.1:8000/Cargo.toml").unwrap();
+    }
+    kill_process(Pid::from_child(&pod.agent.child), Signal::TERM).unwrap();
+    let run = pod.agent.end();
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(run.count("exchanges"), before + 5, "{}", run.stderr);
 }

@@ -84,8 +84,7 @@ struct Source {
     capture: Option<Capture<Active>>,
     link_type: u32,
     sharing: Sharing,
-    /// Packets left out by that, until they are counted.
-    left_out: u64,
+    drops: Drops,
     /// Of the capture that is open; libpcap counts in 32 bits, and from its opening.
     seen: [u32; 2],
     /// The opener has been asked for it, and answers here.
@@ -95,7 +94,8 @@ struct Source {
 /// All interfaces, as one worker reads them.
 pub struct Live {
     sources: Vec<Source>,
-    drops: Drops,
+    /// One of the workers counts what the interfaces dropped: each opening says it of the whole interface.
+    is_first: bool,
     opener: Opener,
     /// Whose turn it is.
     next: usize,
@@ -109,7 +109,7 @@ impl Live {
     pub fn open(config: &config::Capture) -> Result<Vec<Live>, LiveError> {
         let opener = Opener::start(config.clone());
         let mut lives = Vec::new();
-        for _ in 0..config.workers.max(1) {
+        for number in 0..config.workers.max(1) {
             let mut sources = Vec::new();
             for name in &config.interfaces {
                 let opened = opener.ask(name).recv();
@@ -117,7 +117,7 @@ impl Live {
                 let name = name.clone();
                 sources.push(Source::new(name, opened.map_err(ended)??));
             }
-            lives.push(Live { sources, drops: Drops::default(), opener: opener.clone(), next: 0 });
+            lives.push(Live { sources, is_first: number == 0, opener: opener.clone(), next: 0 });
         }
         Ok(lives)
     }
@@ -148,8 +148,12 @@ impl Live {
 
     /// To be called now and then: counts drops, and opens again what had gone.
     pub fn look_after(&mut self) -> Drops {
+        let mut drops = Drops::default();
         for source in &mut self.sources {
-            source.count_drops(&mut self.drops);
+            source.count_drops();
+            drops.kernel += source.drops.kernel;
+            drops.before_sharing += source.drops.before_sharing;
+            drops.interface += if self.is_first { source.drops.interface } else { 0 };
             match source.asked.as_ref().map(mpsc::Receiver::try_recv) {
                 Some(Err(mpsc::TryRecvError::Empty)) => continue,
                 Some(Ok(Ok(opened))) => {
@@ -161,7 +165,7 @@ impl Live {
             }
             source.asked = source.capture.is_none().then(|| self.opener.ask(&source.name));
         }
-        self.drops
+        drops
     }
 
     /// All interfaces, and whether each is open now.
@@ -178,7 +182,7 @@ impl Live {
 impl Source {
     fn new(name: String, Open { capture, sharing }: Open) -> Source {
         let link_type = link_type(capture.get_datalink());
-        Source { name, capture: Some(capture), link_type, sharing, left_out: 0, seen: [0; 2], asked: None }
+        Source { name, capture: Some(capture), link_type, sharing, drops: Drops::default(), seen: [0; 2], asked: None }
     }
 
     fn take(&mut self, Open { capture, sharing }: Open) {
@@ -197,7 +201,7 @@ impl Source {
                     let nanoseconds = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
                     let time_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
                     if self.sharing.leaves_out(time_ns) {
-                        self.left_out += 1;
+                        self.drops.before_sharing += 1;
                         continue;
                     }
                     let record = Record {
@@ -216,6 +220,8 @@ impl Source {
                 }
                 Err(error) => {
                     tracing::warn!(interface = self.name, reason = %error, "capturing has ended; tried again each second");
+                    // What the kernel dropped of it before is lost with it otherwise.
+                    self.count_drops();
                     self.capture = None;
                     return read;
                 }
@@ -224,11 +230,10 @@ impl Source {
         TURN
     }
 
-    fn count_drops(&mut self, drops: &mut Drops) {
-        drops.before_sharing += std::mem::take(&mut self.left_out);
+    fn count_drops(&mut self) {
         let Some(Ok(stat)) = self.capture.as_mut().map(Capture::stats) else { return };
-        drops.kernel += u64::from(stat.dropped.wrapping_sub(self.seen[0]));
-        drops.interface += u64::from(stat.if_dropped.wrapping_sub(self.seen[1]));
+        self.drops.kernel += u64::from(stat.dropped.wrapping_sub(self.seen[0]));
+        self.drops.interface += u64::from(stat.if_dropped.wrapping_sub(self.seen[1]));
         self.seen = [stat.dropped, stat.if_dropped];
     }
 }
@@ -399,6 +404,18 @@ mod tests {
         sharing.handed_over = Instant::now();
         sharing.all_is_read();
         assert!(!sharing.leaves_out(40));
+    }
+
+    #[test]
+    fn what_an_interface_dropped_is_counted_by_one_worker() {
+        let drops = Drops { kernel: 3, interface: 5, before_sharing: 1 };
+        let of = |is_first| {
+            let name = "gone".to_owned();
+            let (sharing, seen) = (Sharing::none(), [0; 2]);
+            let source = Source { name, capture: None, link_type: 0, sharing, drops, seen, asked: None };
+            Live { sources: vec![source], is_first, opener: Opener(mpsc::channel().0), next: 0 }.look_after()
+        };
+        assert_eq!((of(true), of(false)), (drops, Drops { interface: 0, ..drops }));
     }
 
     #[test]

@@ -27,6 +27,9 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// How long the thread waits for packets before it looks whether there is something else to do.
 const WAIT: Duration = Duration::from_millis(200);
 
+/// How long packets are read at most that were captured before an end was asked for; never longer than half of the grace.
+const LAST_READS: Duration = Duration::from_secs(1);
+
 /// How often the addresses of this host are looked up.
 const ADDRESSES: Duration = Duration::from_secs(10);
 
@@ -132,6 +135,10 @@ fn work(
         }
     }
     stop.request();
+    if worker.publisher.failed.is_none() {
+        let at_most = LAST_READS.min(config.delivery.shutdown_grace.0 / 2);
+        read_last(&mut worker, &mut live, config.capture.batch_timeout.0, at_most);
+    }
     let failed = worker.publisher.failed.take();
     keeper.let_go_of_own(&mut worker);
     worker.finish();
@@ -139,6 +146,34 @@ fn work(
     worker.report(&mut report);
     let failed = failed.or_else(|| worker.publisher.failed.take());
     (report, failed)
+}
+
+/// Reads what was captured until now, which the kernel may hold back for so long.
+fn read_last(worker: &mut Worker<'_, '_>, live: &mut Live, held_back: Duration, at_most: Duration) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    // It looks for packets to hand over as often as that, and takes them when none came since.
+    let handed_over = (2 * held_back).min(at_most);
+    let began = Instant::now();
+    loop {
+        let mut is_from_before = false;
+        let read = live.read(|record| {
+            is_from_before |= record.time_ns <= now_ns;
+            worker.packet(record);
+            worker.publisher.failed.is_none()
+        });
+        let took = began.elapsed();
+        if worker.publisher.failed.is_some() || (read > 0 && !is_from_before) || (read == 0 && took >= handed_over) {
+            return;
+        }
+        if took >= at_most {
+            tracing::warn!("an end was asked for: packets that the kernel holds are not read");
+            return;
+        }
+        if read == 0 {
+            live.wait(None, handed_over - took);
+        }
+    }
 }
 
 /// What the gate and its keeper know together.

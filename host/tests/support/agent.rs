@@ -83,6 +83,11 @@ impl Agent {
 
     /// No more input; what podtap says until its end.
     pub(crate) fn finish(mut self) -> super::Run {
+        self.end()
+    }
+
+    /// As [`Agent::finish`], where something else is left of it.
+    pub(crate) fn end(&mut self) -> super::Run {
         drop(self.input.take());
         let mut stderr = String::new();
         self.log.read_to_string(&mut stderr).unwrap();
