@@ -202,13 +202,13 @@ impl CaptureFile {
             return false;
         }
         let unread = self.unread();
-        let (needed, length) = match self.format {
+        match self.format {
             Format::Pcap { big_endian, header, .. } => {
-                (header, header.saturating_add(Fields { bytes: unread, big_endian }.u32(8) as usize))
+                let length = header.saturating_add(Fields { bytes: unread, big_endian }.u32(8) as usize);
+                unread.len() < header || unread.len() < length
             }
-            Format::Pcapng { big_endian, .. } => (12, Fields { bytes: unread, big_endian }.u32(4) as usize),
-        };
-        unread.len() < needed || unread.len() < length
+            Format::Pcapng { big_endian, .. } => !holds_packet(unread, big_endian),
+        }
     }
 
     /// Reads the header.
@@ -497,6 +497,23 @@ impl Fields<'_> {
     }
 }
 
+/// Is there a whole packet among these blocks, or one that is damaged, behind others that are whole?
+fn holds_packet(mut blocks: &[u8], mut big_endian: bool) -> bool {
+    while blocks.len() >= 12 {
+        let block_type = Fields { bytes: blocks, big_endian }.u32(0);
+        if block_type == SECTION_HEADER {
+            big_endian = Fields { bytes: blocks, big_endian: true }.u32(8) == BYTE_ORDER_MAGIC;
+        }
+        let length = Fields { bytes: blocks, big_endian }.u32(4) as usize;
+        let Some(others) = blocks.get(length..) else { return false };
+        if length < 12 || matches!(block_type, OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET) {
+            return true;
+        }
+        blocks = others;
+    }
+    false
+}
+
 fn printable(bytes: &[u8]) -> String {
     format!("\"{}\"", bytes.escape_ascii())
 }
@@ -605,6 +622,24 @@ mod tests {
             (101, 1_500_000_000, b"p".to_vec(), 99),
         ];
         assert_eq!(read(bytes), (expected, None));
+    }
+
+    #[test]
+    fn it_is_known_before_each_packet_whether_it_is_there() {
+        let parts = [false, true].map(|big_endian| {
+            let blocks = [section(big_endian), interface(big_endian, 1, &[]), block(big_endian, 5, &[0; 8])];
+            [blocks.concat(), packet(big_endian, 0, 1, b"abcde"), block(big_endian, 5, &[0; 4])].concat()
+        });
+        for whole in [parts.concat(), pcap(false, 0xa1b2_c3d4, &[])] {
+            for length in 24..=whole.len() {
+                let mut file = CaptureFile::new(io::Cursor::new(whole[..length].to_vec())).unwrap();
+                file.may_wait = true;
+                while !file.would_wait() {
+                    assert!(matches!(file.next_record(), Ok(Some(_))), "{length}");
+                }
+                assert!(!matches!(file.next_record(), Ok(Some(_))), "{length}");
+            }
+        }
     }
 
     #[test]
