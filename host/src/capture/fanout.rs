@@ -1,7 +1,8 @@
 //! Groups of openings of one interface over which the kernel spreads connections (packet(7), PACKET_FANOUT).
 //!
 //! Which opening gets a packet follows from a hash of both ends that is the same in either direction, so that a connection
-//! comes to one of them whole. Fragments are put together by the kernel before: without ports they would go elsewhere.
+//! comes to one of them whole. Fragments of IPv4 are put together by the kernel before: without ports they would go
+//! elsewhere, as those of IPv6 do. In tunnels over UDP it is the outer ends that are hashed, which differ by direction.
 
 use std::collections::HashMap;
 use std::io;

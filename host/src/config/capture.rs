@@ -11,7 +11,8 @@ use super::units::{ByteSize, HumanDuration};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capture {
-    /// Network interfaces; `any` is all there are, those that come later too.
+    /// Network interfaces; `any` is all there are, those that come later too. Several by name are read in turns, not in
+    /// order of time: where the directions of a connection go by different ones, use `any`.
     pub interfaces: Vec<String>,
     /// Capture only packets that match, in libpcap's filter language (pcap-filter(7)); empty: all. The kernel decides, so
     /// that what does not match costs little. podtap's own connections are left out in any case.
@@ -26,8 +27,9 @@ pub struct Capture {
     #[schemars(extend("x-minimum" = "256KiB", "x-maximum" = "1GiB"))]
     pub buffer_bytes: ByteSize,
     /// Threads that read, reassemble and decode. The kernel spreads connections over them by their ends (PACKET_FANOUT), so
-    /// that each is seen whole by one of them. More than one are for traffic that takes more than one core; memory that is
-    /// bounded for all connections, and `buffer_bytes`, is divided between them.
+    /// that each is seen whole by one of them; but not the connections inside of VXLAN and Geneve, which take 1. More than
+    /// one are for traffic that takes more than one core; memory that is bounded for all connections, and `buffer_bytes`, is
+    /// divided between them.
     #[schemars(range(min = 1, max = 16))]
     pub workers: u32,
     /// How long the kernel may hold packets back to hand over many at once; 0s: each at once, which costs more.
