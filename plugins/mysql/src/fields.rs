@@ -21,7 +21,7 @@ podtap_sdk::fields! {
     pub COMMAND: Text = "mysql.command";
     /// 16 hex digits that are the same for statements that differ in their literals only.
     pub QUERY_DIGEST: Text = "mysql.query.digest";
-    /// The statement was longer than what is kept of it.
+    /// The text is not the whole statement: more than is kept, or than can be read for sure.
     pub QUERY_TRUNCATED: Flag = "mysql.query.truncated";
     /// Rows that the statement changed, of all its results.
     pub AFFECTED_ROWS: Uint = "mysql.affected_rows";

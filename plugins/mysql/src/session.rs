@@ -12,7 +12,7 @@ use std::rc::Rc;
 use podtap_sdk::Losses;
 
 use crate::config::Config;
-use crate::sql::{Quoting, Statement};
+use crate::sql::{Pairs, Quoting, Statement};
 
 /// Capability flags (dev.mysql.com, "Capabilities Flags"; the upper half are MariaDB's own, mariadb.com/kb/en/connection).
 pub(crate) mod capability {
@@ -234,11 +234,14 @@ impl Session {
         self.quoting.backslash = status & status::NO_BACKSLASH_ESCAPES == 0;
     }
 
-    /// Connection's character set, by the number of a collation (MySQL manual, "Supported Character Sets"): does it have
-    /// characters whose second byte may be a backslash?
+    /// Connection's character set, by the number of a collation (MySQL manual, "Supported Character Sets").
     pub(crate) fn collation(&mut self, number: u16) {
-        // big5, sjis, gbk, cp932, gb18030.
-        self.quoting.pairs = matches!(number, 1 | 84 | 13 | 88 | 28 | 87 | 95 | 96 | 248..=250);
+        self.quoting.pairs = match number {
+            1 | 84 => Pairs::Big5,
+            13 | 88 | 95 | 96 => Pairs::Sjis,
+            28 | 87 | 248..=250 => Pairs::Gbk,
+            _ => Pairs::None,
+        };
     }
 }
 

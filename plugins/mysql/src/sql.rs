@@ -4,7 +4,9 @@
 //! content of version comments, which is executed. Lists of literals behind IN and rows of them behind VALUES become one
 //! `(?)`, so that statements that differ in their length alone have one text.
 //!
-//! It errs towards `?`: text in double quotes may be a name (ANSI_QUOTES), and is replaced all the same.
+//! It errs towards `?`: text in double quotes may be a name (ANSI_QUOTES), and is replaced all the same; so is what stands
+//! in backticks and looks like no name. Where quotation marks may have swapped places, nothing is kept from the first of
+//! them on: where one lacks its end, or a character set that nobody told of (SET NAMES) may turn their meaning round.
 
 /// How much of a statement's text is kept.
 pub(crate) const MAX_TEXT: usize = 4096;
@@ -18,18 +20,47 @@ const MAX_DEPTH: usize = 32;
 /// A table's name longer than this is cut.
 const MAX_TARGET: usize = 192;
 
+/// No name has more bytes: 256 characters, of an alias (MySQL manual, "Identifier Length Limits"), of 4 bytes.
+const MAX_NAME: usize = 1024;
+
 /// How strings end, which the session decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quoting {
     /// A backslash takes the meaning from the next byte (not so in the SQL mode NO_BACKSLASH_ESCAPES).
     pub(crate) backslash: bool,
-    /// Bytes from 0x81 on begin a pair, the second of which may look like a backslash (sjis, big5, gbk, cp932).
-    pub(crate) pairs: bool,
+    pub(crate) pairs: Pairs,
 }
 
 impl Default for Quoting {
     fn default() -> Quoting {
-        Quoting { backslash: true, pairs: false }
+        Quoting { backslash: true, pairs: Pairs::None }
+    }
+}
+
+/// The lowest byte that begins a character of two.
+const FIRST_LEAD: u8 = 0x81;
+
+/// Characters of two bytes, the second of which may look like a backslash or a backtick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pairs {
+    None,
+    /// sjis and cp932.
+    Sjis,
+    Big5,
+    /// gbk, and gb18030: those of its characters that have four bytes hold no such byte.
+    Gbk,
+}
+
+impl Pairs {
+    /// Do two bytes make a character (`ismbchar_sjis` and the like in MySQL's strings/ctype-*.c)? A quotation mark or a
+    /// digit is never the second one.
+    fn pair(self, lead: u8, trail: u8) -> bool {
+        match self {
+            Pairs::None => false,
+            Pairs::Sjis => matches!(lead, 0x81..=0x9f | 0xe0..=0xfc) && matches!(trail, 0x40..=0x7e | 0x80..=0xfc),
+            Pairs::Big5 => matches!(lead, 0xa1..=0xf9) && matches!(trail, 0x40..=0x7e | 0xa1..=0xfe),
+            Pairs::Gbk => matches!(lead, 0x81..=0xfe) && matches!(trail, 0x40..=0x7e | 0x80..=0xfe),
+        }
     }
 }
 
@@ -55,7 +86,7 @@ impl Statement {
         self.target.clear();
         self.trace = None;
         self.truncated = truncated;
-        Reader {
+        let mut reader = Reader {
             sql,
             at: 0,
             quoting,
@@ -65,11 +96,15 @@ impl Statement {
             lists: [List::default(); MAX_DEPTH],
             depth: 0,
             rows_end: None,
+            in_version: false,
+            first: None,
             doubtful: None,
+            unclosed: false,
             expect: Expect::Verb,
             introduced: Introduced::Nothing,
-        }
-        .read();
+        };
+        reader.read();
+        reader.forget_doubtful();
         while let [.., b';' | b' '] = self.text.as_slice() {
             self.text.pop();
         }
@@ -129,6 +164,14 @@ enum Expect {
     Done,
 }
 
+/// Where in the statement's text and target a quotation mark stands.
+#[derive(Clone, Copy)]
+struct Mark {
+    text: usize,
+    target: usize,
+    space: bool,
+}
+
 struct Reader<'a, 'b> {
     sql: &'a [u8],
     at: usize,
@@ -140,8 +183,15 @@ struct Reader<'a, 'b> {
     depth: usize,
     /// The text ends with a row of VALUES here.
     rows_end: Option<usize>,
-    /// The first string with a backslash began here in the text: if strings turn out not to end, it was misread.
-    doubtful: Option<usize>,
+    /// In a version comment, which may be none for this server: then it ends at the first `*/`.
+    in_version: bool,
+    /// The first quotation mark or backtick: if one turns out to have no end, they may have swapped places since.
+    first: Option<Mark>,
+    /// The first string that may have been misread: with a backslash, of which it may be unknown whether it escapes. That
+    /// shows in the end alone.
+    doubtful: Option<Mark>,
+    /// A quotation mark has no end, though the statement has.
+    unclosed: bool,
     expect: Expect,
     introduced: Introduced,
 }
@@ -167,9 +217,7 @@ impl Reader<'_, '_> {
     fn read(&mut self) {
         while let Some(&byte) = self.sql.get(self.at) {
             if self.out.text.len() > MAX_TEXT {
-                self.out.text.truncate(MAX_TEXT);
-                self.out.truncated = true;
-                return;
+                break;
             }
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | 0 => {
@@ -178,11 +226,12 @@ impl Reader<'_, '_> {
                 }
                 b'#' => self.line_comment(),
                 // "Comments": -- needs a space or control character behind it.
-                b'-' if self.peek(1) == b'-' && self.peek(2) <= b' ' => self.line_comment(),
+                b'-' if self.peek(1) == b'-' && matches!(self.peek(2), 0..=b' ' | 0x7f) => self.line_comment(),
                 b'/' if self.peek(1) == b'*' => self.comment(),
                 b'*' if self.peek(1) == b'/' => {
                     // The end of a version comment.
                     self.at += 2;
+                    self.in_version = false;
                     self.space = true;
                 }
                 b'\'' | b'"' => self.string(byte),
@@ -202,6 +251,71 @@ impl Reader<'_, '_> {
                 }
             }
         }
+        if self.out.text.len() > MAX_TEXT {
+            self.out.text.truncate(MAX_TEXT);
+            self.out.truncated = true;
+        }
+    }
+
+    /// What stands behind a mark that may have been misread may be literals.
+    fn forget_doubtful(&mut self) {
+        let mark = match (self.unclosed, self.out.truncated) {
+            (true, _) => self.first,
+            (false, true) => self.doubtful,
+            (false, false) => None,
+        };
+        let Some(mark) = mark else { return };
+        self.out.text.truncate(mark.text);
+        self.out.target.truncate(mark.target);
+        self.out.trace = None;
+        self.out.truncated = true;
+        self.space = mark.space;
+        self.put_space();
+        self.out.text.push(b'?');
+    }
+
+    /// A quotation mark stands here.
+    fn mark(&mut self) -> Mark {
+        let mark = Mark { text: self.out.text.len(), target: self.out.target.len(), space: self.space };
+        self.first.get_or_insert(mark);
+        mark
+    }
+
+    /// Text or target were made shorter: marks in what is gone stand at the end of what is left.
+    fn pull_marks(&mut self) {
+        for mark in [&mut self.first, &mut self.doubtful].into_iter().flatten() {
+            if mark.text > self.out.text.len() {
+                (mark.text, mark.space) = (self.out.text.len(), false);
+            }
+            mark.target = mark.target.min(self.out.target.len());
+        }
+    }
+
+    /// From a mark on, this cannot be read with certainty.
+    fn stop(&mut self, mark: Mark) {
+        self.doubtful.get_or_insert(mark);
+        self.out.truncated = true;
+        self.at = self.sql.len();
+    }
+
+    /// The byte at a place is the second half of a character, or would be one in a character set that nobody told of.
+    fn may_be_half(&self, at: usize) -> bool {
+        let before = at.checked_sub(1).and_then(|before| self.sql.get(before));
+        self.quoting.pairs == Pairs::None && before.is_some_and(|&before| before >= FIRST_LEAD)
+    }
+
+    /// The end of a version comment stands between two places, so that what was read there may be none of the statement.
+    fn ends_version(&self, start: usize, end: usize) -> bool {
+        let ends = |inside: &[u8]| inside.windows(2).any(|pair| pair == b"*/");
+        self.in_version && self.sql.get(start..end).is_some_and(ends)
+    }
+
+    /// Bytes of the character at a place.
+    fn character(&self, at: usize) -> usize {
+        match self.sql.get(at..).unwrap_or_default() {
+            &[lead, trail, ..] if self.quoting.pairs.pair(lead, trail) => 2,
+            _ => 1,
+        }
     }
 
     fn after_name(&self) -> bool {
@@ -212,6 +326,10 @@ impl Reader<'_, '_> {
         let rest = self.sql.get(self.at..).unwrap_or_default();
         let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
         self.trace(rest.get(..end).unwrap_or_default());
+        if self.ends_version(self.at, self.at + end) {
+            let mark = self.mark();
+            return self.stop(mark);
+        }
         self.at += end;
         self.space = true;
     }
@@ -225,6 +343,7 @@ impl Reader<'_, '_> {
                 self.at += 1;
             }
             self.space = true;
+            self.in_version = true;
             return;
         }
         let rest = self.sql.get(self.at..).unwrap_or_default();
@@ -257,35 +376,41 @@ impl Reader<'_, '_> {
 
     /// "String Literals": a quote in a string is doubled or has a backslash before it.
     fn string(&mut self, quote: u8) {
+        let mark = self.mark();
+        let start = self.at;
         self.at += 1;
-        let mut backslash = false;
+        let (mut backslash, mut unsure) = (false, false);
         let closed = loop {
             let Some(&byte) = self.sql.get(self.at) else { break false };
-            self.at += 1;
             if byte == quote {
+                self.at += 1;
                 if self.peek(0) != quote {
                     break true;
                 }
                 self.at += 1;
             } else if byte == b'\\' {
                 backslash = true;
-                self.at += usize::from(self.quoting.backslash);
-            } else if self.quoting.pairs && byte >= 0x81 {
+                if self.quoting.backslash {
+                    unsure = unsure || (self.may_be_half(self.at) && self.escapes_quote(quote));
+                    self.at += 1;
+                }
+                self.at += 1;
+            } else if byte >= FIRST_LEAD {
+                let length = self.character(self.at);
+                backslash = backslash || (length > 1 && self.peek(1) == b'\\');
+                self.at += length;
+            } else {
                 self.at += 1;
             }
         };
         // Whether backslashes escape may be unknown. Where that was guessed wrongly, strings and what is between them
         // swap places, and in the end one lacks its end.
-        if backslash && self.doubtful.is_none() {
-            self.doubtful = Some(self.out.text.len());
+        if backslash {
+            self.doubtful.get_or_insert(mark);
         }
-        if !closed
-            && !self.out.truncated
-            && let Some(doubtful) = self.doubtful
-        {
-            self.out.text.truncate(doubtful);
-            self.out.truncated = true;
-            (self.depth, self.space, self.last) = (0, true, Last::Start);
+        self.unclosed |= !closed && !self.out.truncated;
+        if unsure || self.ends_version(start, self.at) {
+            return self.stop(mark);
         }
         // Neighbouring strings are one.
         if self.last == Last::Literal && self.out.text.ends_with(b"?") {
@@ -295,10 +420,16 @@ impl Reader<'_, '_> {
         self.literal();
     }
 
+    /// Backslashes stand here with the quotation mark behind them that would end the string.
+    fn escapes_quote(&self, quote: u8) -> bool {
+        let rest = self.sql.get(self.at..).unwrap_or_default();
+        rest.iter().find(|&&byte| byte != b'\\') == Some(&quote)
+    }
+
     fn number(&mut self) {
         while is_word(self.peek(0)) || self.peek(0) == b'.' {
             let exponent = matches!(self.peek(0), b'e' | b'E') && matches!(self.peek(1), b'+' | b'-');
-            self.at += if exponent && self.peek(2).is_ascii_digit() { 2 } else { 1 };
+            self.at += if exponent && self.peek(2).is_ascii_digit() { 2 } else { self.character(self.at) };
         }
         // A sign belongs to it where nothing stands before that it could be subtracted from.
         if let (Last::Other(b'-' | b'+'), false) = (self.last, self.space) {
@@ -377,8 +508,10 @@ impl Reader<'_, '_> {
                 self.space = false;
                 if let Some(row) = list.follows {
                     self.out.text.truncate(row);
+                    self.pull_marks();
                 } else {
                     self.out.text.truncate(list.start + 1);
+                    self.pull_marks();
                     self.out.text.extend_from_slice(b"?)");
                 }
                 if list.introduced == Introduced::Values {
@@ -435,28 +568,40 @@ impl Reader<'_, '_> {
         self.last = Last::Other(piece.last().copied().unwrap_or_default());
     }
 
-    /// `name`, with a doubled quote for a quote in it.
+    /// `name`, with a doubled mark for a mark in it. What can be none is taken for a literal.
     fn name(&mut self) {
+        let mark = self.mark();
         let start = self.at + 1;
+        let mut unsure = self.may_be_half(self.at);
         let mut end = start;
-        let mut next = self.sql.len();
-        while let Some(&byte) = self.sql.get(end) {
+        let mut quotes = false;
+        let closed = loop {
+            let Some(&byte) = self.sql.get(end) else { break false };
             if byte == b'`' {
-                if self.sql.get(end + 1) != Some(&b'`') {
-                    next = end + 1;
-                    break;
+                let next = self.sql.get(end + 1).copied().unwrap_or_default();
+                unsure = unsure || ((next == b'`' || is_word(next)) && self.may_be_half(end));
+                if next != b'`' {
+                    break true;
                 }
                 end += 1;
             }
-            end += 1;
+            quotes |= matches!(byte, b'\'' | b'"');
+            end += if byte < FIRST_LEAD { 1 } else { self.character(end) };
+        };
+        self.unclosed |= !closed && !self.out.truncated;
+        if !closed || unsure || self.ends_version(start, end) {
+            return self.stop(mark);
         }
-        let end = end.min(self.sql.len());
         let name = self.sql.get(start..end).unwrap_or_default();
+        let quoted = self.sql.get(self.at..=end).unwrap_or_default();
+        self.at = end + 1;
+        if quotes || name.len() > MAX_NAME {
+            return self.literal();
+        }
         self.impure();
         self.introduced = Introduced::Nothing;
         self.put_space();
-        self.out.text.extend_from_slice(self.sql.get(self.at..next).unwrap_or_default());
-        self.at = next;
+        self.out.text.extend_from_slice(quoted);
         self.last = Last::Word;
         self.target(name);
     }
@@ -483,8 +628,18 @@ impl Reader<'_, '_> {
 
     fn word(&mut self) {
         let rest = self.sql.get(self.at..).unwrap_or_default();
-        let length = rest.iter().position(|&byte| !is_word(byte)).unwrap_or(rest.len());
+        let mut length = 0;
+        while let Some(&byte) = rest.get(length)
+            && is_word(byte)
+        {
+            length += if byte < FIRST_LEAD { 1 } else { self.character(self.at + length) };
+        }
         let word = rest.get(..length).unwrap_or_default();
+        if let [b'$', tag @ ..] = word
+            && let Some(end) = tag.iter().position(|&byte| byte == b'$')
+        {
+            return self.dollar_quoted(end + 2);
+        }
         self.at += length;
         // "String Literals": N'...', x'...', b'...' and _charset'...' are one literal each.
         if matches!(self.peek(0), b'\'' | b'"')
@@ -528,12 +683,31 @@ impl Reader<'_, '_> {
         self.last = Last::Word;
     }
 
+    /// A string between two tags of this length, such as `$$` (MySQL 9.0 manual, "CREATE FUNCTION": AS).
+    fn dollar_quoted(&mut self, tag: usize) {
+        let mark = self.mark();
+        let (tag, rest) = self.sql.get(self.at..).unwrap_or_default().split_at_checked(tag).unwrap_or_default();
+        // To older servers it is a name: what this takes for the string may hold marks of strings.
+        self.doubtful.get_or_insert(mark);
+        let Some(end) = rest.windows(tag.len()).position(|piece| piece == tag) else {
+            self.unclosed |= !self.out.truncated;
+            return self.stop(mark);
+        };
+        let start = self.at;
+        self.at += tag.len() + end + tag.len();
+        if self.ends_version(start, self.at) {
+            return self.stop(mark);
+        }
+        self.literal();
+    }
+
     fn keyword(&mut self, word: &[u8], upper: &[u8]) {
         let does = matches!(upper, b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"REPLACE");
         if does && self.depth == 0 && self.out.operation == b"WITH" {
             // What the statement does with its common table expressions.
             self.out.operation.clear();
             self.out.target.clear();
+            self.pull_marks();
             self.expect = Expect::Verb;
         }
         match self.expect {
@@ -639,7 +813,7 @@ fn without_numbers(text: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_TEXT, Quoting, Statement, redact_message};
+    use super::{MAX_TEXT, Pairs, Quoting, Statement, redact_message};
 
     fn parse(sql: &[u8], quoting: Quoting) -> Statement {
         let mut statement = Statement::default();
@@ -723,10 +897,10 @@ mod tests {
 
     #[test]
     fn backslashes_escape_only_where_the_session_says_so() {
-        let literal = Quoting { backslash: false, pairs: false };
+        let literal = Quoting { backslash: false, pairs: Pairs::None };
         assert_eq!(parse(b"SELECT 'a\\', secret, 'b'", literal).text, b"SELECT ?, secret, ?");
         assert_eq!(parse(b"SELECT 'a\\', secret, 'b'", Quoting::default()).text, b"SELECT ?");
-        let pairs = Quoting { backslash: true, pairs: true };
+        let pairs = Quoting { backslash: true, pairs: Pairs::Sjis };
         assert_eq!(parse(b"SELECT '\x95\x5c', x, 'b'", pairs).text, b"SELECT ?, x, ?");
     }
 
