@@ -280,6 +280,20 @@ fn a_message_of_48_mb_costs_less_than_a_mebibyte() {
     }
 }
 
+#[test]
+fn answers_to_nothing_that_announce_more_do_not_pile_up() {
+    const ANSWERS: u32 = 20_000;
+    let flood: Vec<u8> = (0..ANSWERS).flat_map(|n| msg(n, 1_000_000 + n, 2, &doc! {})).collect();
+    let conversation = Conversation::new().server(flood).client(count(1)).server(answer(1, &ok()));
+    let lines = conversation.cut::<Mongodb>(Cut::Whole);
+    // What is not reported waits.
+    let waiting = ANSWERS as usize + 1 - lines.len();
+    assert!(waiting <= 256, "{waiting}");
+    let (last, others) = lines.split_last().expect("there are some");
+    assert!(last.starts_with("ok count d.c"), "{last}");
+    assert!(others.iter().all(|line| line.starts_with("unmatched")), "{others:?}");
+}
+
 /// A mark that no key, name or comment has.
 const SECRET: &str = "s3cr3t";
 

@@ -62,6 +62,15 @@ impl<T: Default> Pairing<T> {
         self.waiting.iter().position(|waiting| waiting.id == id && waiting.answered.is_none())
     }
 
+    /// The oldest goes where one more would be too many.
+    fn make_room(&mut self) {
+        if self.report.is_full(self.waiting.len(), MAX_WAITING_BY_ID)
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.give_up(oldest, None, false);
+        }
+    }
+
     fn fresh(&mut self, id: u64) -> Waiting<T> {
         Waiting { id, exchange: self.report.fresh(), earlier: None, doubted: false, answered: None }
     }
@@ -137,10 +146,10 @@ impl<T: Default + 'static> ExchangesById<T> {
     /// [`MAX_WAITING_BY_ID`] wait.
     pub fn request<R>(&self, id: u64, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
         let mut pairing = self.pairing.borrow_mut();
-        let full = pairing.report.is_full(pairing.waiting.len(), MAX_WAITING_BY_ID).then_some(0);
         let same = pairing.position(id).filter(|_| pairing.answering != Some(id));
-        if let Some(oldest) = same.or(full).and_then(|position| pairing.waiting.remove(position)) {
-            pairing.give_up(oldest, None, false);
+        match same.and_then(|position| pairing.waiting.remove(position)) {
+            Some(same) => pairing.give_up(same, None, false),
+            None => pairing.make_room(),
         }
         let mut waiting = pairing.fresh(id);
         let value = fill(&mut waiting.exchange);
@@ -176,7 +185,8 @@ impl<T: Default + 'static> ExchangesById<T> {
     }
 
     /// A response to request `id` has begun: `fill` sees its exchange, with the state that the request left there (the
-    /// default, where the request was not captured). May be called again for the same response.
+    /// default, where the request was not captured: it counts as one that waits). May be called again for the same
+    /// response.
     pub fn response<R>(&self, id: u64, fill: impl FnOnce(&mut Exchange<T>) -> R) -> R {
         let mut pairing = self.pairing.borrow_mut();
         pairing.answering = Some(id);
@@ -184,6 +194,8 @@ impl<T: Default + 'static> ExchangesById<T> {
             pairing.give_up_doubted(position);
         }
         let position = pairing.position(id).unwrap_or_else(|| {
+            // It waits, too, where it announces further replies.
+            pairing.make_room();
             // Not at the back, which is the newest request's.
             let unmatched = pairing.fresh(id);
             pairing.waiting.push_front(unmatched);
