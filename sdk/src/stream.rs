@@ -1,7 +1,8 @@
 //! One side of a connection, read as a stream: bounded reads that wait for what has not been captured yet.
 //!
 //! Every read either consumes what it returns, or says why it cannot ([`Break`]). A read that fails for length has
-//! consumed what it looked at, so that a loop of read and [`Stream::resync`] always moves on.
+//! consumed what it looked at, and [`Stream::resync`] gives up what was looked at and not consumed, at least the first byte
+//! of a message that was begun, so that a loop of read and resync always moves on.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -76,6 +77,9 @@ pub(crate) struct Inbox {
     /// Bytes in gaps so far.
     lost: Rc<Cell<u64>>,
     interrupt: Option<Interrupt>,
+    /// Up to here bytes were looked at, or the first one of a message was: [`Inbox::resync`] gives them up, so that it moves
+    /// on even where nothing was consumed.
+    looked_to: u64,
     message_position: u64,
     message: Span,
     /// What [`Inbox::read_bytes`] was when the message being read began.
@@ -103,6 +107,7 @@ impl Inbox {
             given_up: 0,
             lost: Rc::default(),
             interrupt: None,
+            looked_to: 0,
             message_position: 0,
             message: Span::default(),
             message_read: 0,
@@ -300,6 +305,7 @@ impl Inbox {
             (false, ..) => self.carry_ns,
         };
         self.begin_message(self.position, start_ns);
+        self.looked_to = self.looked_to.max(self.position + 1);
         Poll::Ready(Ok(()))
     }
 
@@ -399,7 +405,10 @@ impl Inbox {
                 }
             }
         };
-        Poll::Ready(read.take().map(|read| read(visible)).ok_or(Break::Malformed))
+        let looked_to = self.position + visible.len() as u64;
+        let value = read.take().map(|read| read(visible));
+        self.looked_to = self.looked_to.max(looked_to);
+        Poll::Ready(value.ok_or(Break::Malformed))
     }
 
     /// Consumes what is there, up to `max` bytes.
@@ -492,8 +501,12 @@ impl Inbox {
     }
 
     fn resync(&mut self, find: &impl Fn(&[u8]) -> Option<usize>) -> Poll<Sought> {
-        let dropped = self.carry.len() as u64;
+        let mut dropped = self.carry.len() as u64;
         self.drop_carry();
+        let looked = self.looked_to.saturating_sub(self.position).min(self.chunk().len() as u64);
+        self.start += looked as usize;
+        self.give_up(looked);
+        dropped += looked;
         let unread = self.chunk().len();
         if unread > 0 {
             let found = find(self.chunk());
@@ -723,7 +736,9 @@ impl Stream {
 
     /// After a gap or nonsense: gives up bytes until `find` sees a message begin. It gets what has come, from a segment's
     /// start or from behind what was read of it, never nothing, and gives an offset in that; a start that is cut by the
-    /// segment's end may be missed. What was read of the last message is given up too. Gives the number of bytes lost in gaps on the way. Where the side ends first, the next read says so.
+    /// segment's end may be missed. What was read of the last message is given up too, and what was peeked at; of
+    /// a message that was begun at least the first byte, so that a loop of read and resync moves on. Gives the number of
+    /// bytes lost in gaps on the way. Where the side ends first, the next read says so.
     ///
     /// ```
     /// # use podtap_sdk::{Break, Stream};

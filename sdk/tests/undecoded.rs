@@ -57,6 +57,47 @@ async fn response(server: &mut Stream, exchanges: &Exchanges<()>) -> Result<(), 
     Ok(())
 }
 
+/// Words again. Nonsense is two bytes that are looked at only, a `!` and another, and a byte behind each word that is not
+/// even looked at.
+struct Glances;
+
+impl Decoder for Glances {
+    const DESCRIPTOR: Descriptor = Words::DESCRIPTOR;
+
+    fn configure(config: &str) -> Result<Glances, String> {
+        podtap_sdk::unconfigured(Glances, config)
+    }
+
+    fn probe(&self, _: bool, _: &[u8]) -> Verdict {
+        Verdict::Yes
+    }
+
+    fn connect(&self, connection: &mut Connection) -> Tasks {
+        let exchanges = connection.exchanges();
+        let glance = async |client: &mut Stream, exchanges: &Exchanges<()>| {
+            client.message().await?;
+            if client.peek(2, |head| head.starts_with(b"!")).await? {
+                return Err(Break::Malformed);
+            }
+            let word = client.until(b"\n", 64, <[u8]>::to_vec).await?;
+            exchanges.request(|exchange| exchange.describe(word.trim_ascii(), b"", b""));
+            exchanges.request_end(client, |_| ());
+            client.message().await?;
+            Err(Break::Malformed)
+        };
+        Tasks::new(
+            exchanges.requests(connection, |_| Some(0), glance),
+            exchanges.responses(connection, |_| Some(0), response),
+        )
+    }
+}
+
+#[test]
+fn what_goes_wrong_before_it_is_read_is_passed_over() {
+    let lines = Conversation::new().client("!!!?a\n.!!b\n.").close().exchanges::<Glances>();
+    assert_eq!(lines, ["no_response a  request 1..1 (2 bytes)", "no_response b  request 1..1 (2 bytes)"]);
+}
+
 /// What is undecoded of a client's and a server's bytes, each in one segment, with a gap of the client's behind its.
 fn undecoded(client: &str, server: &str) -> u64 {
     let mut instance = Instance::<Words>::new("{}").unwrap();
