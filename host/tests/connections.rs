@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use podtap::event::{ConnectionEvent, Exchange};
 use serde::Deserialize;
 use serde_json::Value;
-use support::podtap;
+use support::{Capture, podtap};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -28,6 +28,27 @@ fn replay(capture: &Path, more: &[&str]) -> support::Run {
     let run = podtap(&arguments);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     run
+}
+
+#[test]
+fn a_response_that_its_connection_ends_is_whole_only_behind_a_fin() {
+    let mut capture = Capture::default();
+    for port in 1001..1004 {
+        capture.connection(port, 80).client("GET / HTTP/1.0\r\n\r\n").server("HTTP/1.0 200 OK\r\n\r\nbody");
+    }
+    capture.on(1001, 80, false).close();
+    capture.on(1002, 80, false).reset();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a.pcap");
+    std::fs::write(&file, capture.file(101)).expect("the capture can be written");
+    let exchanges = replay(&file, &["--output", "json"]).exchanges();
+    let outcomes: HashMap<_, _> = exchanges
+        .iter()
+        .map(|it| (it["client"]["port"].as_u64(), it["outcome"].as_str().unwrap_or_default()))
+        .collect();
+    // The third was still open when the capture ended.
+    let expected = [(1001, "ok"), (1002, "aborted"), (1003, "aborted")];
+    assert_eq!(outcomes, expected.map(|(port, outcome)| (Some(port), outcome)).into());
 }
 
 #[test]

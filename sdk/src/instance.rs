@@ -22,7 +22,11 @@ const DATA: u8 = 0;
 const GAP: u8 = 1;
 const END: u8 = 2;
 const CLOSED: u8 = 3;
-/// `lengths` of a closed entry: the connection was reset.
+/// `lengths` of an end entry: the connection is over without it.
+const END_IS_CUT: u32 = 1;
+/// `lengths` of a closed entry: both sides have ended.
+const CLOSED_FINISHED: u32 = 0;
+/// The same: the connection was reset.
 const CLOSED_BY_RESET: u32 = 1;
 
 /// What a decoder is.
@@ -268,10 +272,10 @@ impl<D: Decoder> Instance<D> {
             DATA | GAP | END if tracked.handed_over => return,
             DATA => side.inbox.borrow_mut().data(data, bytes.start, bytes.end, position, time),
             GAP => side.inbox.borrow_mut().gap(length.into(), position, time),
-            END => side.inbox.borrow_mut().ended(Some(position), time),
+            END => side.inbox.borrow_mut().ended(Some(position), time, length == END_IS_CUT),
             CLOSED => {
                 for side in [&mut tracked.client, &mut tracked.server] {
-                    side.inbox.borrow_mut().ended(None, time);
+                    side.inbox.borrow_mut().ended(None, time, length != CLOSED_FINISHED);
                     side.run();
                 }
                 if let Some(close) = &tracked.close {

@@ -151,8 +151,8 @@ impl Stream {
                     return Poll::Pending;
                 }
                 if over {
-                    let time_ns = self.inbox.borrow().time_ns();
-                    inner.borrow_mut().ended(None, time_ns);
+                    let (time_ns, cut) = (self.inbox.borrow().time_ns(), self.inbox.borrow().is_cut());
+                    inner.borrow_mut().ended(None, time_ns, cut);
                 }
                 let length = inner.borrow().unread() as u64;
                 let done = read.as_mut().poll(context).is_ready();

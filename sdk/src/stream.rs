@@ -77,6 +77,8 @@ pub(crate) struct Inbox {
     /// Bytes in gaps so far.
     lost: Rc<Cell<u64>>,
     interrupt: Option<Interrupt>,
+    /// The side's end is none: the connection is over without it.
+    cut: bool,
     /// Up to here bytes were looked at, or the first one of a message was: [`Inbox::resync`] gives them up, so that it moves
     /// on even where nothing was consumed.
     looked_to: u64,
@@ -107,6 +109,7 @@ impl Inbox {
             given_up: 0,
             lost: Rc::default(),
             interrupt: None,
+            cut: false,
             looked_to: 0,
             message_position: 0,
             message: Span::default(),
@@ -164,7 +167,7 @@ impl Inbox {
     }
 
     /// The side sends no more. Only in the entry `end` is it said at which position.
-    pub(crate) fn ended(&mut self, position: Option<u64>, time_ns: u64) {
+    pub(crate) fn ended(&mut self, position: Option<u64>, time_ns: u64, cut: bool) {
         if self.interrupt != Some(Interrupt::End) {
             if self.interrupt.is_none()
                 && let Some(position) = position
@@ -172,8 +175,13 @@ impl Inbox {
                 self.advance_to(position);
             }
             self.interrupt = Some(Interrupt::End);
+            self.cut = cut;
             self.time_ns = time_ns;
         }
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The message being read, so far.
@@ -728,10 +736,17 @@ impl Stream {
         skipped
     }
 
-    /// Passes over everything until the side ends, and gives the number of bytes, lost ones included.
+    /// Passes over everything until the side ends, and gives the number of bytes, lost ones included. Whether that was all
+    /// that the side had to send, [`Stream::is_cut`] says.
     pub async fn rest(&mut self) -> u64 {
         let begin = self.inbox.borrow().position;
         poll_fn(|_| self.inbox.borrow_mut().rest(begin)).await
+    }
+
+    /// The side is over, but has not ended: the connection was reset, or podtap sees no more of it. A message that only the
+    /// side's end completes is then not complete.
+    pub fn is_cut(&self) -> bool {
+        self.inbox.borrow().is_cut()
     }
 
     /// After a gap or nonsense: gives up bytes until `find` sees a message begin. It gets what has come, from a segment's

@@ -230,7 +230,8 @@ impl Conversation {
                     batch.kinds.push(END | side);
                     batch.times.push(step.ms * 1_000_000);
                     batch.positions.push(position);
-                    batch.lengths.push(0);
+                    // Where it is not closed by both sides.
+                    batch.lengths.push(u32::from(step.length != 0));
                 }
             }
             let side = usize::from(step.side != 0);

@@ -483,7 +483,7 @@ impl Script {
         let length = match entry {
             Entry::Data(bytes) => bytes.len() as u64,
             Entry::Gap(length) => length,
-            Entry::End | Entry::Closed(_) => 0,
+            Entry::End | Entry::Cut | Entry::Closed(_) => 0,
         };
         self.positions.insert((id, from_server), position + length);
     }
@@ -503,7 +503,7 @@ impl Script {
                 self.say(id, &[(*from_server, bytes.clone())]);
             }
         }
-        self.push(id, true, Entry::End);
+        self.push(id, true, Entry::Cut);
         self.push(id, false, Entry::End);
     }
 }

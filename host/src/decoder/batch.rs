@@ -8,6 +8,9 @@ use super::bindings::podtap::decoder::types as contract;
 
 const FROM_SERVER: u8 = 128;
 
+/// `lengths` of an end that is none.
+const CUT: u32 = 1;
+
 /// One thing that happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Entry<'a> {
@@ -17,6 +20,8 @@ pub enum Entry<'a> {
     Gap(u64),
     /// The side will send no more.
     End,
+    /// The same, though it has not ended: the connection is over without its FIN.
+    Cut,
     /// The connection is over; how, as the contract numbers it (0 finished, 1 reset, 2 no longer tracked).
     Closed(u32),
 }
@@ -85,6 +90,7 @@ impl Batch {
                 }
             }
             Entry::End => self.row(place, 2, place.position, 0),
+            Entry::Cut => self.row(place, 2, place.position, CUT),
             Entry::Closed(how) => self.row(Place { from_server: false, ..place }, 3, 0, how),
         }
     }
@@ -153,6 +159,7 @@ impl Batch {
                     Entry::Data(bytes)
                 }
                 1 => Entry::Gap(length.into()),
+                2 if length == CUT => Entry::Cut,
                 2 => Entry::End,
                 _ => Entry::Closed(length),
             };
@@ -198,6 +205,7 @@ mod tests {
         batch.push(place(1, 0), Entry::Gap(u64::from(u32::MAX) + 2));
         batch.push(place(1, 9), Entry::Data(b"d"));
         batch.push(place(1, 10), Entry::End);
+        batch.push(place(0, 10), Entry::Cut);
         batch.push(place(1, 3), Entry::Closed(1));
         let shown: Vec<_> = batch
             .entries()
@@ -211,6 +219,7 @@ mod tests {
                 "true 4294967295 Gap(2)",
                 "true 9 Data([100])",
                 "true 10 End",
+                "false 10 Cut",
                 "false 0 Closed(1)",
             ]
         );

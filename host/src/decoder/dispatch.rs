@@ -336,7 +336,7 @@ impl Sink for Dispatcher<'_> {
     fn end(&mut self, connection: ConnectionId, side: Side, position: u64, time_ns: u64) {
         self.now_ns = time_ns;
         if let Some(id) = self.table.id(connection) {
-            self.side_over(id, side, time_ns, position);
+            self.side_over(id, side, time_ns, position, false);
         }
     }
 
@@ -359,7 +359,7 @@ impl Sink for Dispatcher<'_> {
         // What was left out at a decoder's demand is known to it only by where the side ends.
         for (side, facts) in [(Side::A, &closed.facts.a), (Side::B, &closed.facts.b)] {
             if !facts.fin && self.table.get(id).is_some_and(|tracked| matches!(tracked.state, State::Decoding { .. })) {
-                self.side_over(id, side, closed.time_ns, facts.position);
+                self.side_over(id, side, closed.time_ns, facts.position, true);
             }
         }
         let how = match closed.reason {
@@ -403,13 +403,14 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn side_over(&mut self, id: u32, side: Side, time_ns: u64, position: u64) {
+    /// `cut`: without a FIN.
+    fn side_over(&mut self, id: u32, side: Side, time_ns: u64, position: u64, cut: bool) {
         let Some(tracked) = self.table.get_mut(id) else { return };
         match &mut tracked.state {
             State::Decoding { lane, .. } => {
                 let lane = *lane;
                 let place = tracked.place(id, side, time_ns, position);
-                self.push(lane, place, Entry::End);
+                self.push(lane, place, if cut { Entry::Cut } else { Entry::End });
             }
             State::Detecting(waiting) => {
                 waiting.get_or_insert_default().ends[index(side)] = Some((position, time_ns));

@@ -33,6 +33,7 @@ pub(crate) struct Conversation<'a> {
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
+const RST: u8 = 4;
 const ACK: u8 = 16;
 
 impl Capture {
@@ -103,6 +104,11 @@ impl Conversation<'_> {
         self.segment(true, FIN | ACK, b"");
         self.segment(false, FIN | ACK, b"");
         self.segment(true, ACK, b"");
+    }
+
+    /// The server sends RST.
+    pub(crate) fn reset(&mut self) {
+        self.segment(false, RST | ACK, b"");
     }
 
     fn segment(&mut self, from_client: bool, flags: u8, payload: &[u8]) {

@@ -210,7 +210,7 @@ async fn response(server: &mut Stream, shared: &Shared) -> Result<(), Break> {
 /// The response of HTTP/0.9: a body up to the end, of which `read` bytes were read.
 async fn simple_response(server: &mut Stream, shared: &Shared, read: usize) -> Result<(), Break> {
     shared.exchanges.response(|_| ());
-    let size = read as u64 + server.rest().await;
+    let size = read as u64 + until_close(server).await?;
     shared.exchanges.response(|exchange| exchange.set(RESPONSE_BODY_SIZE, size));
     shared.exchanges.finish(server, Outcome::Ok);
     Ok(())
@@ -229,8 +229,14 @@ async fn body(stream: &mut Stream, framing: Body, anomalies: &mut Anomalies) -> 
             anomalies.note_if(size == Err(Break::Malformed), Anomaly::InvalidChunk);
             size.map(Some)
         }
-        Body::UntilClose => Ok(Some(stream.rest().await)),
+        Body::UntilClose => until_close(stream).await.map(Some),
     }
+}
+
+/// Passes over a body that ends with its side: not where the connection breaks before (RFC 9112 section 8).
+async fn until_close(stream: &mut Stream) -> Result<u64, Break> {
+    let size = stream.rest().await;
+    if stream.is_cut() { Err(Break::End) } else { Ok(size) }
 }
 
 /// Passes over a chunked body (RFC 9112 section 7.1): chunks, the last chunk, trailers.

@@ -99,6 +99,17 @@ fn a_response_without_length_ends_with_the_connection() {
 }
 
 #[test]
+fn a_response_without_length_is_not_ended_by_a_reset() {
+    let cut = Conversation::new().client("GET / HTTP/1.0\r\n\r\n").server("HTTP/1.0 200 OK\r\n\r\npart").reset();
+    check(&cut, &["aborted GET / request 1..1 (18 bytes) response 2..2 (23 bytes)"]);
+    let simple = Conversation::new().client("GET /\r\n").server("<p>part").reset();
+    check(&simple, &["aborted GET / request 1..1 (7 bytes) response 2..2 (7 bytes)"]);
+    // What ended before is not cut by a reset behind it.
+    let ended = Conversation::new().client("GET /\r\n").server("<p>all").server_end().reset();
+    check(&ended, &["ok GET / request 1..1 (7 bytes) response 2..2 (6 bytes)"]);
+}
+
+#[test]
 fn pipelined_requests_get_their_responses_in_order() {
     let conversation = Conversation::new()
         .client("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n")

@@ -142,6 +142,7 @@ pub fn contract(batch: &Batch, opened: &[OpenedConnection]) -> podtap_sdk::Batch
             }
             Entry::Gap(length) => (1, length as u32),
             Entry::End => (2, 0),
+            Entry::Cut => (2, 1),
             Entry::Closed(how) => (3, how),
         };
         columns.connections.push(place.connection);

@@ -91,7 +91,8 @@ impl Dispatcher<'_> {
         match entry {
             Entry::Data(bytes) => self.payload(id, side, Chunk { position, time_ns, bytes }),
             Entry::Gap(length) => self.missing(id, side, time_ns, position, length),
-            Entry::End => self.side_over(id, side, time_ns, position),
+            Entry::End => self.side_over(id, side, time_ns, position, false),
+            Entry::Cut => self.side_over(id, side, time_ns, position, true),
             Entry::Closed(how) => self.over(id, time_ns, how),
         }
     }
@@ -104,7 +105,7 @@ impl Successor {
             Entry::Data(bytes) => bytes.len() as u64,
             Entry::Gap(length) => length,
             // That a side sends no more is so whatever the protocol.
-            Entry::End | Entry::Closed(_) => return Some((position, entry)),
+            Entry::End | Entry::Cut | Entry::Closed(_) => return Some((position, entry)),
         };
         if side != self.side {
             return self.reached.then_some((position, entry));
