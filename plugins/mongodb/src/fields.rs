@@ -15,7 +15,7 @@ podtap_sdk::fields! {
     pub QUERY_SUMMARY: Text = "db.query.summary";
     /// Digest of `db.query.text`: equal for equal shapes, on every machine.
     pub QUERY_DIGEST: Text = "mongodb.query_digest";
-    /// Documents, updates or deletes in the request, where there are at least two.
+    /// Documents, updates, deletes or operations in the request, where there are at least two.
     pub OPERATION_BATCH_SIZE: Uint = "db.operation.batch.size";
     /// Error code: of the command, else of its first write error, else of its write concern error.
     pub RESPONSE_STATUS: Text = "db.response.status_code";

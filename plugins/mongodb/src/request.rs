@@ -327,7 +327,10 @@ impl Listener for Request {
 
     fn sequence(&mut self, name: &[u8]) -> Follow {
         // Before the body the command is not known; the drivers' only such sequence of documents is an insert's.
-        self.field = Field::Batch;
+        self.field = match name {
+            b"documents" | b"updates" | b"deletes" | b"ops" => Field::Batch,
+            _ => Field::Other,
+        };
         self.shaping = name != b"documents";
         if self.shaping {
             self.shape(name, Value::Array);
@@ -351,6 +354,8 @@ impl Listener for Request {
         }
         match (self.field, depth, name, value) {
             (Field::Batch, 2, ..) => self.batch += 1,
+            // What a bulk write inserts.
+            (Field::Batch, 3, b"document", Value::Document) => return self.shape(name, Value::Other("object")),
             (Field::Pipeline, 2, _, Value::Document) => {
                 // Its stage is named even where the shape is full.
                 self.shape(name, value);

@@ -96,6 +96,32 @@ fn documents_of_an_insert_are_counted_wherever_they_stand() {
 }
 
 #[test]
+fn a_bulk_write_counts_operations_and_shapes_no_inserted_document() {
+    let insert = doc! { "insert" => 0, "document" => doc! { "private" => 1 } };
+    let update =
+        doc! { "update" => 0, "filter" => doc! { "a" => 1 }, "updateMods" => doc! { "$inc" => doc! { "b" => 1 } } };
+    let namespaces = [doc! { "ns" => "d.c" }];
+    let shape = r#""ops":[{"insert":"?number","document":"?object"}"#;
+    for (operations, size) in [(vec![insert.clone()], 0), (vec![insert.clone(), insert, update], 3)] {
+        let inline = doc! {
+            "bulkWrite" => 1, "ops" => operations.clone(), "nsInfo" => namespaces.to_vec(), "$db" => "admin",
+        };
+        let sections = [
+            &[0; 5][..],
+            &doc! { "bulkWrite" => 1, "$db" => "admin" }.bytes(),
+            &sequence("ops", &operations),
+            &sequence("nsInfo", &namespaces),
+        ];
+        for request in [ask(1, &inline), message(2013, 1, 0, &sections.concat())] {
+            let lines = turns(&[(request, answer(1, &doc! { "ok" => 1.0 }))]).exchanges::<Mongodb>();
+            assert!(lines[0].contains(shape) && !lines[0].contains("private"), "{lines:?}");
+            let counted = lines[0].ends_with(&format!(" db.operation.batch.size={size}"));
+            assert!(counted || (size == 0 && !lines[0].contains("batch.size")), "{lines:?}");
+        }
+    }
+}
+
+#[test]
 fn updates_deletes_and_pipelines() {
     let update =
         doc! { "q" => doc! { "_id" => 1 }, "u" => doc! { "$set" => doc! { "a" => "secret" } }, "upsert" => true };
