@@ -14,15 +14,12 @@ use crate::fields::{
     RESULTS, RETURNED_ROWS, SQLSTATE, STATEMENT_ID, STATUS_CODE, SYSTEM, WARNINGS,
 };
 use crate::handshake;
-use crate::rows::{Done, EOF, EOF_LENGTH, ERR, Ended, KEEP, Rows};
+use crate::rows::{Done, EOF, EOF_LENGTH, ERR, Ended, KEEP, PROGRESS, Rows};
 use crate::session::{Phase, Session, capability, name, status};
 use crate::sql::redact_message;
 use crate::wire::{HEADER, Header, Payload, packet};
 
 type Shared = Rc<RefCell<Session>>;
-
-/// An error number that is none: a progress report (mariadb.com/kb/en/progress-reporting).
-const PROGRESS: u16 = 0xffff;
 
 /// First byte of a request for a file.
 const LOCAL_INFILE: u8 = 0xfb;

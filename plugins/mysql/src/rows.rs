@@ -16,6 +16,9 @@ const WHOLE: usize = 1 << 20;
 pub(crate) const ERR: u8 = 0xff;
 pub(crate) const EOF: u8 = 0xfe;
 
+/// An error number that is none: a progress report (mariadb.com/kb/en/progress-reporting).
+pub(crate) const PROGRESS: u16 = 0xffff;
+
 /// Length of an EOF packet's payload; an OK packet in its place has more.
 pub(crate) const EOF_LENGTH: usize = 5;
 
@@ -44,6 +47,14 @@ pub(crate) enum Ended {
     Middle(Vec<u8>),
     /// The EOF or OK packet behind rows, or an error: its payload.
     Last(Vec<u8>),
+}
+
+impl Ended {
+    fn is_progress(&self) -> bool {
+        let Ended::Last(payload) = self else { return false };
+        let mut payload = Payload(payload);
+        payload.u8() == Some(ERR) && payload.u16() == Some(PROGRESS)
+    }
 }
 
 enum Step {
@@ -79,7 +90,10 @@ impl Rows {
                 Step::Skip(bytes) => server.skip(bytes as u64).await?,
                 Step::Ended(ended, skip) => {
                     server.skip(skip as u64).await?;
-                    return Ok(ended);
+                    // A server that checks tables reports its progress between rows, too.
+                    if !ended.is_progress() {
+                        return Ok(ended);
+                    }
                 }
                 Step::Wrong => return Err(Break::Malformed),
             }

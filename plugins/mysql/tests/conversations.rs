@@ -383,6 +383,26 @@ fn mariadbs_own() {
 }
 
 #[test]
+fn progress_reports_end_no_result() {
+    let progress = b"\xff\xff\xff\x01\x01\x02\0\0\0\x05stage".to_vec();
+    for (capabilities, deprecated) in [(USUAL, false), (USUAL | DEPRECATE_EOF, true)] {
+        let payloads = result(deprecated, &["x", "y"], 2);
+        for place in 1..payloads.len() {
+            let mut payloads = payloads.clone();
+            payloads.splice(place..place, [progress.clone(), progress.clone()]);
+            let conversation = logged_in(capabilities)
+                .client(query("CHECK TABLE t"))
+                .server(packets(1, payloads))
+                .client(query("SELECT 1"))
+                .server(packet(1, error_payload(1105, "HY000", "no")));
+            check_behind_login(&conversation, &["ok CHECK", "error SELECT"]);
+            let lines = conversation.exchanges::<MySql>();
+            assert!(lines[1].contains("db.response.returned_rows=2"), "{}", lines[1]);
+        }
+    }
+}
+
+#[test]
 fn the_server_may_tell_of_another_database() {
     // Session state: the schema, type 1.
     let mut changed = ok_payload(0, 0, 0x4002, 0);
