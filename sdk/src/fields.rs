@@ -121,7 +121,8 @@ impl Settable<Flag> for bool {
     }
 }
 
-/// Declares a decoder's fields: a constant of type [`Field`] for each, and `ATTRIBUTES` for the descriptor.
+/// Declares a decoder's fields: a constant of type [`Field`] for each, and `ATTRIBUTES` for the descriptor. A comment of
+/// several lines is one sentence.
 ///
 /// ```
 /// podtap_sdk::fields! {
@@ -134,13 +135,13 @@ impl Settable<Flag> for bool {
 /// ```
 #[macro_export]
 macro_rules! fields {
-    ($(#[doc = $doc:literal] $visibility:vis $name:ident: $kind:ident = $attribute:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $visibility:vis $name:ident: $kind:ident = $attribute:literal;)+) => {
         #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
         #[repr(u16)]
         enum FieldIndex { $($name),+ }
 
         $(
-            #[doc = $doc]
+            $(#[doc = $doc])+
             $visibility const $name: $crate::Field<$crate::$kind> = $crate::Field::new(FieldIndex::$name as u16);
         )+
 
@@ -149,7 +150,8 @@ macro_rules! fields {
             $crate::Attribute {
                 name: $attribute,
                 kind: <$crate::$kind as $crate::FieldKind>::KIND,
-                doc: $doc.trim_ascii(),
+                // Each line begins with the blank behind its slashes.
+                doc: concat!($($doc),+).trim_ascii(),
             }
         ),+];
     };

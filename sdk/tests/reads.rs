@@ -6,7 +6,8 @@ use podtap_sdk::testing::{Conversation, Cut};
 use podtap_sdk::{Break, Connection, Decoder, Descriptor, Exchanges, Stream, Tasks, Verdict};
 
 podtap_sdk::fields! {
-    /// What was read.
+    /// What was read,
+    /// or why nothing was.
     READ: Text = "read";
 }
 
@@ -69,6 +70,11 @@ async fn messages<F: Future<Output = (Stream, Result<String, Break>)>>(
 #[track_caller]
 fn check<D: Decoder>(conversation: Conversation, expected: &[&str]) {
     assert_eq!(conversation.close().exchanges::<D>(), expected);
+}
+
+#[test]
+fn a_comment_of_several_lines_is_one_sentence() {
+    assert_eq!(ATTRIBUTES[usize::from(READ.index())].doc, "What was read, or why nothing was.");
 }
 
 async fn integers(stream: &mut Stream) -> Result<String, Break> {
