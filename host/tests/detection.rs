@@ -134,20 +134,3 @@ fn what_is_sent_byte_by_byte_waits_for_as_much_memory_as_it_takes() {
     assert_eq!(ended + no_room, 100, "{}", run.stderr);
     assert!((25..35).contains(&ended), "{}", run.stderr);
 }
-
-#[test]
-fn a_connection_in_too_many_pieces_is_not_waited_for() {
-    let mut capture = Capture::default();
-    // The first is known by 512 bytes, the other one by a whole line only.
-    for (port, method) in [(1001, "GET"), (1002, "BREW")] {
-        let mut conversation = capture.connection(port, 8000);
-        let target = "x".repeat(512 - method.len() - 2);
-        for byte in format!("{method} /{target}").bytes() {
-            conversation.client([byte]);
-        }
-        conversation.client(" HTTP/1.1\r\n\r\n").server(DONE).close();
-    }
-    let run = replay(&capture, "");
-    assert_eq!(run.count("undetected head too long"), 1, "{}", run.stderr);
-    assert_eq!(run.count("connections detected"), 1, "{}", run.stderr);
-}

@@ -45,7 +45,7 @@ pub use status::{DecoderStatus, Waiting};
 
 /// Bounds that no configuration changes, for their reference.
 pub(crate) mod fixed {
-    pub(crate) use super::detect::{MAX_PIECES, MAX_WAITING_BYTES, MIDSTREAM_ATTEMPTS};
+    pub(crate) use super::detect::{MAX_WAITING_BYTES, MIDSTREAM_ATTEMPTS};
     pub(crate) use super::hand_over::MAX_HAND_OVERS;
     pub(crate) use super::quarantine::{LONGEST_NS, SHORTEST_NS};
     pub(crate) use super::servers::{LIFETIME_NS, MAX_SERVERS};

@@ -25,7 +25,8 @@ pub use error::PublishError;
 pub use hand_over::HandOver;
 pub use kafka::Kafka;
 pub(crate) use kafka::{
-    LIBRDKAFKA_RECORD_BYTES, MAX_TOPICS, NO_TOKEN_FILE, TOPIC_PATIENCE, TokenFile, librdkafka_queue, set_security, setting_error,
+    LIBRDKAFKA_RECORD_BYTES, MAX_TOPICS, NO_TOKEN_FILE, TOPIC_PATIENCE, TokenFile, librdkafka_queue, set_security,
+    setting_error,
 };
 pub use printable::Printable;
 pub(crate) use queue::MAX_SPARE_BYTES;

@@ -10,7 +10,9 @@ use crate::config::{ByteSize, Config, HumanDuration, MEMORY_STEPS};
 use crate::decoder::{MAX_INSTANCES, MAX_PLUGINS, MAX_VERSIONS, fixed};
 use crate::log::MAX_WAITING_BYTES;
 use crate::publish::spool::MAX_SET_ASIDE;
-use crate::publish::{LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES, MAX_TOPICS, TOPIC_PATIENCE, librdkafka_queue};
+use crate::publish::{
+    LIBRDKAFKA_RECORD_BYTES, MAX_CHUNKS, MAX_READERS, MAX_SPARE_BYTES, MAX_TOPICS, TOPIC_PATIENCE, librdkafka_queue,
+};
 use crate::summary::MAX_ROWS;
 use crate::{filter, read, report, view};
 
@@ -169,12 +171,6 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                 key(
                     "detection.head_bytes",
                     "who wants to see more does not get the connection",
-                    &["connections_undetected", "undetected_head_too_long", "payload_bytes_undetected"],
-                ),
-                fixed(
-                    "pieces of a connection that wait for a verdict",
-                    fixed::MAX_PIECES,
-                    "the same",
                     &["connections_undetected", "undetected_head_too_long", "payload_bytes_undetected"],
                 ),
                 fixed(

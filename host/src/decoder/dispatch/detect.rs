@@ -19,10 +19,6 @@ pub(crate) const MIDSTREAM_ATTEMPTS: u32 = 16;
 /// Memory of all that waits for a verdict, in all workers together; beyond, a connection is not waited for.
 pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
 
-/// Pieces of a connection that wait for a verdict. With each, plugins look anew at all that its side has sent, and what is
-/// sent byte by byte takes many times its length. Protocols are known by fewer bytes, however these are cut.
-pub(crate) const MAX_PIECES: usize = 512;
-
 /// What all connections keep for a verdict.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -194,7 +190,7 @@ impl Dispatcher<'_> {
         let Some(tracked) = self.table.get_mut(id) else { return };
         let midstream = tracked.midstream;
         let State::Detecting(Some(waiting)) = &mut tracked.state else { return };
-        let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes || waiting.pieces.len() >= MAX_PIECES;
+        let too_long = waiting.heads[index(side)].len() >= self.limits.head_bytes;
         let why = match answer {
             Answer::NeedMore if too_long => Undetected::HeadTooLong,
             Answer::NeedMore if self.kept.memory_bytes > self.limits.waiting_bytes => Undetected::NoRoomToWait,

@@ -23,8 +23,8 @@ use std::thread::JoinHandle;
 
 use self::client::Client;
 pub(crate) use self::client::{LIBRDKAFKA_RECORD_BYTES, librdkafka_queue, set_security, setting_error};
-pub(crate) use self::reports::TOPIC_PATIENCE;
 use self::reports::Reports;
+pub(crate) use self::reports::TOPIC_PATIENCE;
 use self::sender::{Sender, Sent, Watch};
 pub(crate) use self::token::{NO_TOKEN_FILE, TokenFile};
 pub(crate) use self::topics::MAX_TOPICS;
