@@ -57,7 +57,8 @@ pub struct Kafka {
     pub sasl_username: String,
     /// Its password; better given by the environment or by a file.
     pub sasl_password: Secret,
-    /// File with the password, such as one of a mounted secret. A line end after it does not count.
+    /// File with the password, such as one of a mounted secret. A line end after it does not count. Like certificates and
+    /// keys it is read anew where brokers reject it, if it was replaced meanwhile.
     pub sasl_password_file: Option<PathBuf>,
     /// File with the token of `oauthbearer`, such as a projected service account token of Kubernetes. It is read again
     /// before the token expires, so whoever writes it has to replace it in time.

@@ -1,5 +1,6 @@
 //! A producer of librdkafka and what it is told.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -24,7 +25,10 @@ const LEAST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(300);
 /// See the module.
 pub(super) struct Client {
     producer: ThreadedProducer<Reports>,
-    settings: ClientConfig,
+    config: config::Kafka,
+    waits: Waits,
+    /// The files that prove who this client is, as they were when the producer was made.
+    credentials: Credentials,
     pub(super) brokers: String,
     topics: Topics,
     timestamp: RecordTimestamp,
@@ -59,10 +63,12 @@ pub(super) enum Answer {
 impl Client {
     /// A producer that begins to connect.
     pub(super) fn new(config: &config::Kafka, waits: &Waits, reports: &Reports) -> Result<Client, PublishError> {
-        let settings = settings(config, waits)?;
         Ok(Client {
-            producer: producer(&settings, reports)?,
-            settings,
+            // Before they are read: what is written meanwhile is another one.
+            credentials: credentials(config),
+            producer: producer(&settings(config, waits)?, reports)?,
+            config: config.clone(),
+            waits: waits.clone(),
             brokers: config.brokers.join(","),
             topics: Topics::new(&config.topic),
             timestamp: config.timestamp,
@@ -72,11 +78,22 @@ impl Client {
         })
     }
 
-    /// A new producer in the place of one that is of no use any more. What that still had is given back or counted.
+    /// A new producer in the place of one that is of no use any more; the files that the configuration names are read anew.
+    /// What the old one still had is given back or counted.
+    ///
+    /// # Errors
+    /// The old one stays.
     pub(super) fn renew(&mut self) -> Result<(), PublishError> {
+        self.credentials = credentials(&self.config);
+        let producer = producer(&settings(&self.config, &self.waits)?, &self.reports)?;
         self.purge();
-        self.producer = producer(&self.settings, &self.reports)?;
+        self.producer = producer;
         Ok(())
+    }
+
+    /// Is a password, certificate or key another one than when the producer was made, or last to be?
+    pub(super) fn has_new_credentials(&self) -> bool {
+        credentials(&self.config) != self.credentials
     }
 
     /// Hands a record to librdkafka.
@@ -241,6 +258,17 @@ impl Client {
     }
 }
 
+/// Inode and time of the last change of each file; none where there is none.
+type Credentials = [Option<(u64, i64, i64)>; 4];
+
+fn credentials(config: &config::Kafka) -> Credentials {
+    let files = [&config.sasl_password_file, &config.tls_ca_file, &config.tls_certificate_file, &config.tls_key_file];
+    files.map(|file| {
+        let metadata = file.as_ref()?.metadata().ok()?;
+        Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+    })
+}
+
 /// Is there such a topic, for this client? None: nobody says.
 fn ask_for(producer: &ThreadedProducer<Reports>, topic: &str) -> Option<bool> {
     /// The sender waits for it.
@@ -359,5 +387,47 @@ pub(crate) fn setting_error(error: &KafkaError) -> String {
         KafkaError::ClientConfig(_, what, name, value) => format!("{name}: {value:?}: {}", what.trim()),
         KafkaError::ClientCreation(what) => what.trim().to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::publish::queue::Queue;
+
+    fn client(password: &Path) -> Client {
+        let config = config::Kafka {
+            brokers: vec!["127.0.0.1:1".to_owned()],
+            topic: "t".to_owned(),
+            sasl_mechanism: Some(SaslMechanism::Plain),
+            sasl_username: "me".to_owned(),
+            sasl_password_file: Some(password.to_owned()),
+            ..config::Kafka::default()
+        };
+        let waits = Waits { traffic: Traffic::Live, ..Waits::recorded(&Config::default()) };
+        let reports = Reports::new(Queue::new(1, waits.traffic, waits.stop.clone()), true, false, None);
+        Client::new(&config, &waits, &reports).unwrap()
+    }
+
+    #[test]
+    fn a_password_that_was_replaced_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let [password, next] = ["password", "next"].map(|name| folder.path().join(name));
+        std::fs::write(&password, "one\n").unwrap();
+        let mut client = client(&password);
+        assert!(!client.has_new_credentials());
+        // As Kubernetes replaces a mounted secret.
+        std::fs::write(&next, "two\n").unwrap();
+        std::fs::rename(&next, &password).unwrap();
+        assert!(client.has_new_credentials());
+        assert_eq!(settings(&client.config, &client.waits).unwrap().get("sasl.password"), Some("two"));
+        client.renew().unwrap();
+        assert!(!client.has_new_credentials());
+        // Without it, the producer there is stays, and what is wrong is said once.
+        std::fs::remove_file(&password).unwrap();
+        assert!(client.has_new_credentials() && client.renew().is_err() && !client.has_new_credentials());
     }
 }

@@ -90,6 +90,7 @@ impl Kafka {
             sent: 0,
             refused: BTreeMap::new(),
             room_at: 0,
+            looked: None,
             paused_until: None,
             watch: Watch::new(is_live.then_some(config.connect_timeout.0)),
             progress: progress.clone(),

@@ -61,6 +61,8 @@ pub(super) struct Counts {
     wake_at: Option<u64>,
     /// The last error that was of no record: a connection that failed, say.
     last_error: String,
+    /// Brokers do not believe, or take, who this client says it is.
+    is_rejected: bool,
     /// No more is given back: it is the end.
     ends: bool,
     /// Topics that refused records and have taken none since, of a few that there are.
@@ -125,6 +127,11 @@ impl Reports {
     /// Why records have to wait.
     pub(super) fn note_error(&self, error: String) {
         self.lock().last_error = error;
+    }
+
+    /// Did a broker reject what proves who this client is, since this was last asked?
+    pub(super) fn take_rejected(&self) -> bool {
+        std::mem::take(&mut self.lock().is_rejected)
     }
 
     /// From now on, nothing is given back.
@@ -194,6 +201,8 @@ impl ClientContext for Reports {
         // "All brokers down" says less than what came before it.
         let says_nothing = matches!(error, KafkaError::Global(RDKafkaErrorCode::AllBrokersDown));
         let mut counts = self.lock();
+        counts.is_rejected |=
+            matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL));
         if !says_nothing || counts.last_error.is_empty() {
             counts.last_error = reason.lines().collect::<Vec<_>>().join(" ");
         }

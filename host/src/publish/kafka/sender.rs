@@ -57,6 +57,8 @@ pub(super) struct Sender {
     pub(super) refused: BTreeMap<String, u64>,
     /// Once so many are settled, librdkafka is asked again whether it has room.
     pub(super) room_at: u64,
+    /// When it last looked for new credentials.
+    pub(super) looked: Option<Instant>,
     /// Nothing is sent before: the topic cannot be used just now.
     pub(super) paused_until: Option<Instant>,
     pub(super) watch: Watch,
@@ -116,6 +118,7 @@ impl Sender {
                 return Ok(());
             }
             self.watch.look(&self.reports, &self.client, in_flight, is_idle);
+            self.renew_credentials();
             if !moved || self.told.is_none_or(|told| told.elapsed() >= LOOK) {
                 self.tell(is_idle);
             }
@@ -234,6 +237,25 @@ impl Sender {
             moved |= self.note(passed, segment)?;
         }
         Ok(moved)
+    }
+
+    /// Where brokers reject what proved who this client is, and it was replaced meanwhile, goes on with what is there now.
+    fn renew_credentials(&mut self) {
+        let is_live = self.traffic == Traffic::Live;
+        if !is_live || self.watch.last_progress.elapsed() < RETRY || self.looked.is_some_and(|at| at.elapsed() < RETRY)
+        {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        // The next attempt to connect says it again.
+        if self.reports.take_rejected() && self.client.has_new_credentials() {
+            match self.client.renew() {
+                Ok(()) => {
+                    tracing::info!("kafka: password, certificate or key are new: another producer goes on with them")
+                }
+                Err(error) => tracing::warn!("kafka: password, certificate or key are new and cannot be used: {error}"),
+            }
+        }
     }
 
     fn ask_for_topics(&mut self) {
