@@ -24,7 +24,7 @@ use super::fanout::Groups;
 use crate::config;
 
 /// Packets read of an interface before it is the next one's turn.
-const TURN: u32 = 256;
+const TURN: usize = 256;
 
 /// An interface that cannot be captured on.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +124,7 @@ impl Live {
 
     /// Reads what there is, up to some hundred packets; their number. 0: there was none.
     ///
-    /// `take` gets each packet with its time, and says whether to go on.
+    /// `take` gets each packet with its time, and says whether to go on; where it does not, the rest of the turn is lost.
     pub fn read(&mut self, mut take: impl FnMut(&Record<'_>) -> bool) -> u32 {
         let count = self.sources.len();
         let mut read = 0;
@@ -191,43 +191,35 @@ impl Source {
         self.capture = Some(capture);
     }
 
+    /// Packets are lent from the ring, without a copy.
     fn read(&mut self, take: &mut impl FnMut(&Record<'_>) -> bool) -> u32 {
-        let Some(capture) = &mut self.capture else { return 0 };
-        for read in 0..TURN {
-            match capture.next_packet() {
-                Ok(packet) => {
-                    // With nanosecond precision the field of microseconds holds nanoseconds.
-                    let seconds = u64::try_from(packet.header.ts.tv_sec).unwrap_or(0);
-                    let nanoseconds = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
-                    let time_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
-                    if self.sharing.leaves_out(time_ns) {
-                        self.drops.before_sharing += 1;
-                        continue;
-                    }
-                    let record = Record {
-                        link_type: self.link_type,
-                        time_ns,
-                        data: packet.data,
-                        original_len: packet.header.len,
-                    };
-                    if !take(&record) {
-                        return read + 1;
-                    }
-                }
-                Err(Error::TimeoutExpired | Error::NoMorePackets) => {
-                    self.sharing.all_is_read();
-                    return read;
-                }
-                Err(error) => {
-                    tracing::warn!(interface = self.name, reason = %error, "capturing has ended; tried again each second");
-                    // What the kernel dropped of it before is lost with it otherwise.
-                    self.count_drops();
-                    self.capture = None;
-                    return read;
-                }
+        let Source { capture, link_type, sharing, drops, .. } = self;
+        let Some(capture) = capture else { return 0 };
+        let (mut read, mut goes_on) = (0, true);
+        let turn = capture.dispatch(Some(TURN), |packet| {
+            read += 1;
+            // With nanosecond precision the field of microseconds holds nanoseconds.
+            let seconds = u64::try_from(packet.header.ts.tv_sec).unwrap_or(0);
+            let nanoseconds = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
+            let time_ns = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+            if sharing.leaves_out(time_ns) {
+                drops.before_sharing += 1;
+            } else if goes_on {
+                let (link_type, original_len) = (*link_type, packet.header.len);
+                goes_on = take(&Record { link_type, time_ns, data: packet.data, original_len });
+            }
+        });
+        match turn {
+            Ok(0) => self.sharing.all_is_read(),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(interface = self.name, reason = %error, "capturing has ended; tried again each second");
+                // What the kernel dropped of it before is lost with it otherwise.
+                self.count_drops();
+                self.capture = None;
             }
         }
-        TURN
+        read
     }
 
     fn count_drops(&mut self) {
