@@ -175,7 +175,7 @@ pub fn limits() -> [(&'static str, Rows); 9] {
                 ),
                 fixed(
                     "memory of what waits for a verdict in all connections",
-                    format!("{}, or half of `stream.total_buffer_bytes`", bytes(fixed::MAX_WAITING_BYTES)),
+                    format!("{}, or half of `stream.total_buffer_bytes` if less", bytes(fixed::MAX_WAITING_BYTES)),
                     "a connection whose decoder wants to see more is not waited for",
                     &["undetected_no_room_to_wait"],
                 ),
