@@ -1,12 +1,13 @@
 //! What becomes of exchanges when packets are lost: nothing may be paired wrongly, the rest is reported, losses show.
 //!
-//! Takes a capture without losses and the events of it, leaves out one packet in a hundred, replays that and compares.
-//! Then the same of the capture's beginning, over and over with more losses: what is lost of a connection's beginning is
-//! seldom the same.
+//! Takes a capture without losses and the events of it, leaves out one packet in a hundred behind its beginning, replays that
+//! and compares. Then the same of the beginning alone, over and over with more losses: what is lost of it is seldom the same,
+//! and may be what all that follows is known by, such as a statement that is prepared once and executed a thousand times.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -30,13 +31,13 @@ const PACKET_HEADER: usize = 16;
 pub(crate) fn check(podtap: &Path, capture: &Path, events: &Path) -> Result<String> {
     let known = known(BufReader::new(File::open(events)?))?;
     let lossy = capture.with_extension("lossy.pcap");
-    let left_out = leave_out(capture, &lossy, 1, ONE_IN, usize::MAX)?;
+    let left_out = leave_out(capture, &lossy, 1, ONE_IN, BEGINNING..usize::MAX)?;
     let Found { whole, damaged } = replay(podtap, &lossy, &known)?;
     let total = known.len() as u64;
-    ensure!(whole * 100 >= total * 90, "only {whole} of {total} exchanges are whole");
+    ensure!(whole * 100 >= total * 95, "only {whole} of {total} exchanges are whole");
     let mut beginnings = Found::default();
     for round in 1..=ROUNDS {
-        leave_out(capture, &lossy, round, ONE_IN_BEGINNING, BEGINNING)?;
+        leave_out(capture, &lossy, round, ONE_IN_BEGINNING, 0..BEGINNING)?;
         let found = replay(podtap, &lossy, &known).with_context(|| format!("round {round}, {}", lossy.display()))?;
         beginnings.whole += found.whole;
         beginnings.damaged += found.damaged;
@@ -59,9 +60,9 @@ fn replay(podtap: &Path, lossy: &Path, known: &Known) -> Result<Found> {
     compare(known, BufReader::new(File::open(&events)?))
 }
 
-/// Copies the first packets of a pcap file (as tcpdump writes it, in this machine's byte order) but for one in `one_in`;
-/// says how many it left out.
-fn leave_out(from: &Path, to: &Path, seed: u64, one_in: u64, packets: usize) -> Result<u64> {
+/// Copies the packets of a pcap file (as tcpdump writes it, in this machine's byte order) up to the end of a range, but for
+/// one in `one_in` of those within it; says how many it left out.
+fn leave_out(from: &Path, to: &Path, seed: u64, one_in: u64, packets: Range<usize>) -> Result<u64> {
     let mut reader = BufReader::new(File::open(from)?);
     let mut writer = BufWriter::new(File::create(to)?);
     let mut header = [0; FILE_HEADER];
@@ -69,7 +70,7 @@ fn leave_out(from: &Path, to: &Path, seed: u64, one_in: u64, packets: usize) -> 
     writer.write_all(&header)?;
     let (mut left_out, mut random) = (0, seed);
     let mut header = [0; PACKET_HEADER];
-    for _ in 0..packets {
+    for number in 0..packets.end {
         if reader.read_exact(&mut header).is_err() {
             break;
         }
@@ -78,7 +79,7 @@ fn leave_out(from: &Path, to: &Path, seed: u64, one_in: u64, packets: usize) -> 
         reader.read_exact(&mut packet)?;
         // Knuth's constants; the upper bits are the random ones. The same packets in every run.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        if (random >> 33) % one_in == 0 {
+        if packets.contains(&number) && (random >> 33) % one_in == 0 {
             left_out += 1;
             continue;
         }
