@@ -8,6 +8,15 @@
 //! in backticks and looks like no name. Where quotation marks may have swapped places, nothing is kept from the first of
 //! them on: where one lacks its end, or a character set that nobody told of (SET NAMES) may turn their meaning round.
 
+mod message;
+mod quoted;
+mod quoting;
+
+pub(crate) use message::redact_message;
+use quoted::Mark;
+use quoting::FIRST_LEAD;
+pub(crate) use quoting::{Pairs, Quoting};
+
 /// How much of a statement's text is kept.
 pub(crate) const MAX_TEXT: usize = 4096;
 
@@ -19,50 +28,6 @@ const MAX_DEPTH: usize = 32;
 
 /// A table's name longer than this is cut.
 const MAX_TARGET: usize = 192;
-
-/// No name has more bytes: 256 characters, of an alias (MySQL manual, "Identifier Length Limits"), of 4 bytes.
-const MAX_NAME: usize = 1024;
-
-/// How strings end, which the session decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quoting {
-    /// A backslash takes the meaning from the next byte (not so in the SQL mode NO_BACKSLASH_ESCAPES).
-    pub(crate) backslash: bool,
-    pub(crate) pairs: Pairs,
-}
-
-impl Default for Quoting {
-    fn default() -> Quoting {
-        Quoting { backslash: true, pairs: Pairs::None }
-    }
-}
-
-/// The lowest byte that begins a character of two.
-const FIRST_LEAD: u8 = 0x81;
-
-/// Characters of two bytes, the second of which may look like a backslash or a backtick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pairs {
-    None,
-    /// sjis and cp932.
-    Sjis,
-    Big5,
-    /// gbk, and gb18030: those of its characters that have four bytes hold no such byte.
-    Gbk,
-}
-
-impl Pairs {
-    /// Do two bytes make a character (`ismbchar_sjis` and the like in MySQL's strings/ctype-*.c)? A quotation mark or a
-    /// digit is never the second one.
-    fn pair(self, lead: u8, trail: u8) -> bool {
-        match self {
-            Pairs::None => false,
-            Pairs::Sjis => matches!(lead, 0x81..=0x9f | 0xe0..=0xfc) && matches!(trail, 0x40..=0x7e | 0x80..=0xfc),
-            Pairs::Big5 => matches!(lead, 0xa1..=0xf9) && matches!(trail, 0x40..=0x7e | 0xa1..=0xfe),
-            Pairs::Gbk => matches!(lead, 0x81..=0xfe) && matches!(trail, 0x40..=0x7e | 0x80..=0xfe),
-        }
-    }
-}
 
 /// A statement without literals. Its buffers are used again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,14 +129,6 @@ enum Expect {
     Done,
 }
 
-/// Where in the statement's text and target a quotation mark stands.
-#[derive(Clone, Copy)]
-struct Mark {
-    text: usize,
-    target: usize,
-    space: bool,
-}
-
 struct Reader<'a, 'b> {
     sql: &'a [u8],
     at: usize,
@@ -257,67 +214,6 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// What stands behind a mark that may have been misread may be literals.
-    fn forget_doubtful(&mut self) {
-        let mark = match (self.unclosed, self.out.truncated) {
-            (true, _) => self.first,
-            (false, true) => self.doubtful,
-            (false, false) => None,
-        };
-        let Some(mark) = mark else { return };
-        self.out.text.truncate(mark.text);
-        self.out.target.truncate(mark.target);
-        self.out.trace = None;
-        self.out.truncated = true;
-        self.space = mark.space;
-        self.put_space();
-        self.out.text.push(b'?');
-    }
-
-    /// A quotation mark stands here.
-    fn mark(&mut self) -> Mark {
-        let mark = Mark { text: self.out.text.len(), target: self.out.target.len(), space: self.space };
-        self.first.get_or_insert(mark);
-        mark
-    }
-
-    /// Text or target were made shorter: marks in what is gone stand at the end of what is left.
-    fn pull_marks(&mut self) {
-        for mark in [&mut self.first, &mut self.doubtful].into_iter().flatten() {
-            if mark.text > self.out.text.len() {
-                (mark.text, mark.space) = (self.out.text.len(), false);
-            }
-            mark.target = mark.target.min(self.out.target.len());
-        }
-    }
-
-    /// From a mark on, this cannot be read with certainty.
-    fn stop(&mut self, mark: Mark) {
-        self.doubtful.get_or_insert(mark);
-        self.out.truncated = true;
-        self.at = self.sql.len();
-    }
-
-    /// The byte at a place is the second half of a character, or would be one in a character set that nobody told of.
-    fn may_be_half(&self, at: usize) -> bool {
-        let before = at.checked_sub(1).and_then(|before| self.sql.get(before));
-        self.quoting.pairs == Pairs::None && before.is_some_and(|&before| before >= FIRST_LEAD)
-    }
-
-    /// The end of a version comment stands between two places, so that what was read there may be none of the statement.
-    fn ends_version(&self, start: usize, end: usize) -> bool {
-        let ends = |inside: &[u8]| inside.windows(2).any(|pair| pair == b"*/");
-        self.in_version && self.sql.get(start..end).is_some_and(ends)
-    }
-
-    /// Bytes of the character at a place.
-    fn character(&self, at: usize) -> usize {
-        match self.sql.get(at..).unwrap_or_default() {
-            &[lead, trail, ..] if self.quoting.pairs.pair(lead, trail) => 2,
-            _ => 1,
-        }
-    }
-
     fn after_name(&self) -> bool {
         matches!(self.last, Last::Word | Last::Other(b')'))
     }
@@ -372,58 +268,6 @@ impl Reader<'_, '_> {
         {
             self.out.trace = Some((*trace, found));
         }
-    }
-
-    /// "String Literals": a quote in a string is doubled or has a backslash before it.
-    fn string(&mut self, quote: u8) {
-        let mark = self.mark();
-        let start = self.at;
-        self.at += 1;
-        let (mut backslash, mut unsure) = (false, false);
-        let closed = loop {
-            let Some(&byte) = self.sql.get(self.at) else { break false };
-            if byte == quote {
-                self.at += 1;
-                if self.peek(0) != quote {
-                    break true;
-                }
-                self.at += 1;
-            } else if byte == b'\\' {
-                backslash = true;
-                if self.quoting.backslash {
-                    unsure = unsure || (self.may_be_half(self.at) && self.escapes_quote(quote));
-                    self.at += 1;
-                }
-                self.at += 1;
-            } else if byte >= FIRST_LEAD {
-                let length = self.character(self.at);
-                backslash = backslash || (length > 1 && self.peek(1) == b'\\');
-                self.at += length;
-            } else {
-                self.at += 1;
-            }
-        };
-        // Whether backslashes escape may be unknown. Where that was guessed wrongly, strings and what is between them
-        // swap places, and in the end one lacks its end.
-        if backslash {
-            self.doubtful.get_or_insert(mark);
-        }
-        self.unclosed |= !closed && !self.out.truncated;
-        if unsure || self.ends_version(start, self.at) {
-            return self.stop(mark);
-        }
-        // Neighbouring strings are one.
-        if self.last == Last::Literal && self.out.text.ends_with(b"?") {
-            self.space = false;
-            return;
-        }
-        self.literal();
-    }
-
-    /// Backslashes stand here with the quotation mark behind them that would end the string.
-    fn escapes_quote(&self, quote: u8) -> bool {
-        let rest = self.sql.get(self.at..).unwrap_or_default();
-        rest.iter().find(|&&byte| byte != b'\\') == Some(&quote)
     }
 
     fn number(&mut self) {
@@ -568,44 +412,6 @@ impl Reader<'_, '_> {
         self.last = Last::Other(piece.last().copied().unwrap_or_default());
     }
 
-    /// `name`, with a doubled mark for a mark in it. What can be none is taken for a literal.
-    fn name(&mut self) {
-        let mark = self.mark();
-        let start = self.at + 1;
-        let mut unsure = self.may_be_half(self.at);
-        let mut end = start;
-        let mut quotes = false;
-        let closed = loop {
-            let Some(&byte) = self.sql.get(end) else { break false };
-            if byte == b'`' {
-                let next = self.sql.get(end + 1).copied().unwrap_or_default();
-                unsure = unsure || ((next == b'`' || is_word(next)) && self.may_be_half(end));
-                if next != b'`' {
-                    break true;
-                }
-                end += 1;
-            }
-            quotes |= matches!(byte, b'\'' | b'"');
-            end += if byte < FIRST_LEAD { 1 } else { self.character(end) };
-        };
-        self.unclosed |= !closed && !self.out.truncated;
-        if !closed || unsure || self.ends_version(start, end) {
-            return self.stop(mark);
-        }
-        let name = self.sql.get(start..end).unwrap_or_default();
-        let quoted = self.sql.get(self.at..=end).unwrap_or_default();
-        self.at = end + 1;
-        if quotes || name.len() > MAX_NAME {
-            return self.literal();
-        }
-        self.impure();
-        self.introduced = Introduced::Nothing;
-        self.put_space();
-        self.out.text.extend_from_slice(quoted);
-        self.last = Last::Word;
-        self.target(name);
-    }
-
     fn target(&mut self, name: &[u8]) {
         match self.expect {
             Expect::Target => {
@@ -683,24 +489,6 @@ impl Reader<'_, '_> {
         self.last = Last::Word;
     }
 
-    /// A string between two tags of this length, such as `$$` (MySQL 9.0 manual, "CREATE FUNCTION": AS).
-    fn dollar_quoted(&mut self, tag: usize) {
-        let mark = self.mark();
-        let (tag, rest) = self.sql.get(self.at..).unwrap_or_default().split_at_checked(tag).unwrap_or_default();
-        // To older servers it is a name: what this takes for the string may hold marks of strings.
-        self.doubtful.get_or_insert(mark);
-        let Some(end) = rest.windows(tag.len()).position(|piece| piece == tag) else {
-            self.unclosed |= !self.out.truncated;
-            return self.stop(mark);
-        };
-        let start = self.at;
-        self.at += tag.len() + end + tag.len();
-        if self.ends_version(start, self.at) {
-            return self.stop(mark);
-        }
-        self.literal();
-    }
-
     fn keyword(&mut self, word: &[u8], upper: &[u8]) {
         let does = matches!(upper, b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"REPLACE");
         if does && self.depth == 0 && self.out.operation == b"WITH" {
@@ -769,172 +557,5 @@ impl Reader<'_, '_> {
     }
 }
 
-/// A server cuts a message that would have more bytes (MYSQL_ERRMSG_SIZE, less a character that does not fit whole).
-const MIN_CUT_MESSAGE: usize = 504;
-
-/// An error's message without what it quotes: from the first quotation mark to the last one, for what is quoted may
-/// hold such marks itself; and without numbers. To the end where a mark is missing, or the message may have been cut.
-pub(crate) fn redact_message(message: &[u8], out: &mut Vec<u8>) {
-    out.clear();
-    // Not that of "doesn't" and "can't".
-    let is_quote = |at: &usize| match message.get(*at) {
-        Some(b'"') => true,
-        Some(b'\'') => message.get(at.saturating_sub(1)) != Some(&b'n') || message.get(at + 1..at + 3) != Some(b"t "),
-        _ => false,
-    };
-    let first = (0..message.len()).find(is_quote);
-    let is_whole = (0..message.len()).filter(is_quote).count() % 2 == 0 && message.len() < MIN_CUT_MESSAGE;
-    let last = (0..message.len()).rev().find(is_quote).filter(|_| is_whole).unwrap_or(message.len());
-    let (before, after) = match first {
-        Some(first) => (message.get(..first), message.get(last + 1..)),
-        _ => (Some(message), None),
-    };
-    without_numbers(before.unwrap_or_default(), out);
-    if first.is_some() {
-        out.push(b'?');
-        without_numbers(after.unwrap_or_default(), out);
-    }
-}
-
-fn without_numbers(text: &[u8], out: &mut Vec<u8>) {
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if !byte.is_ascii_digit() {
-            out.push(byte);
-            continue;
-        }
-        out.push(b'?');
-        while let [b'0'..=b'9' | b'.', after @ ..] = rest {
-            rest = after;
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{MAX_TEXT, Pairs, Quoting, Statement, redact_message};
-
-    fn parse(sql: &[u8], quoting: Quoting) -> Statement {
-        let mut statement = Statement::default();
-        statement.parse(sql, false, quoting);
-        statement
-    }
-
-    #[track_caller]
-    fn check(sql: &str, text: &str, summary: &str) {
-        let statement = parse(sql.as_bytes(), Quoting::default());
-        let line = [statement.operation.as_slice(), statement.target.as_slice()].join(&b' ');
-        assert_eq!(String::from_utf8_lossy(&statement.text), text);
-        assert_eq!(String::from_utf8_lossy(&line).trim_end(), summary);
-    }
-
-    #[test]
-    fn literals_of_every_kind() {
-        check("SELECT 1", "SELECT ?", "SELECT");
-        check("select 'a''b\\'c', \"d\"\"e\"", "select ?, ?", "SELECT");
-        check("SELECT x'4D', 0x4d, b'01', 0b01, N'n', _utf8mb4'u'", "SELECT ?, ?, ?, ?, ?, ?", "SELECT");
-        check("SELECT 1.5e-3, .5, 1e+9, -7, +7, 3-2", "SELECT ?, ?, ?, ?, ?, ?-?", "SELECT");
-        check("SELECT 'a' 'b'\n'c' FROM t", "SELECT ? FROM t", "SELECT t");
-        check("SELECT NULL, TRUE, false", "SELECT NULL, TRUE, false", "SELECT");
-        check("SELECT t1.c2, `t 1`.`c``x`", "SELECT t1.c2, `t 1`.`c``x`", "SELECT");
-        check("SELECT DATE '2020-01-01', @v := 5, @@global.x", "SELECT DATE ?, @v := ?, @@global.x", "SELECT");
-        check("SELECT 'open", "SELECT ?", "SELECT");
-    }
-
-    #[test]
-    fn comments_are_left_out_and_version_comments_are_read() {
-        check("/* a 'b */ SELECT -- c\n 1 # d '\n+ 2--3", "SELECT ? + ?--?", "SELECT");
-        check("SELECT /*!40101 SQL_NO_CACHE 'x' */ a /*M!100100 , 5 */", "SELECT SQL_NO_CACHE ? a , ?", "SELECT");
-        check("SELECT /*+ MAX_EXECUTION_TIME(1000) */ a", "SELECT a", "SELECT");
-        check("SELECT 1 /* open", "SELECT ?", "SELECT");
-    }
-
-    #[test]
-    fn lists_become_one() {
-        check("SELECT a FROM t WHERE b IN (1,2, 'c',NULL , -4)", "SELECT a FROM t WHERE b IN (?)", "SELECT t");
-        check("SELECT a IN (b, 1)", "SELECT a IN (b, ?)", "SELECT");
-        check("SELECT f(1, 2)", "SELECT f(?, ?)", "SELECT");
-        check(
-            "INSERT INTO t (a,b) VALUES (1,'x'),(2,'y') , (3, DEFAULT)",
-            "INSERT INTO t (a,b) VALUES (?)",
-            "INSERT t",
-        );
-        check("INSERT t VALUES (1), (NOW()), (2)", "INSERT t VALUES (?), (NOW()), (?)", "INSERT t");
-        check(
-            "INSERT t VALUES (1) ON DUPLICATE KEY UPDATE a=(2)",
-            "INSERT t VALUES (?) ON DUPLICATE KEY UPDATE a=(?)",
-            "INSERT t",
-        );
-        let many = format!("SELECT a IN ({}0)", "1234567, ".repeat(5000));
-        check(&many, "SELECT a IN (?)", "SELECT");
-    }
-
-    #[test]
-    fn verb_and_table() {
-        check("(SELECT a FROM `db x`.`t` JOIN u)", "(SELECT a FROM `db x`.`t` JOIN u)", "SELECT db x.t");
-        check(
-            "SELECT EXTRACT(YEAR FROM d), (SELECT 1 FROM s) FROM t",
-            "SELECT EXTRACT(YEAR FROM d), (SELECT ? FROM s) FROM t",
-            "SELECT s",
-        );
-        check(
-            "UPDATE LOW_PRIORITY IGNORE shop.t SET a=1",
-            "UPDATE LOW_PRIORITY IGNORE shop.t SET a=?",
-            "UPDATE shop.t",
-        );
-        check("DELETE FROM t WHERE a=1", "DELETE FROM t WHERE a=?", "DELETE t");
-        check("CREATE TABLE IF NOT EXISTS t (a INT)", "CREATE TABLE IF NOT EXISTS t (a INT)", "CREATE TABLE t");
-        check("drop table t", "drop table t", "DROP TABLE t");
-        check("TRUNCATE t", "TRUNCATE t", "TRUNCATE t");
-        check("USE shop", "USE shop", "USE shop");
-        check("CALL p(1)", "CALL p(?)", "CALL p");
-        check("WITH c AS (SELECT 1 FROM a) SELECT * FROM c", "WITH c AS (SELECT ? FROM a) SELECT * FROM c", "SELECT c");
-        check("SET PASSWORD = 'x'; SELECT 1;", "SET PASSWORD = ?; SELECT ?", "SET");
-        check("gibberish", "gibberish", "OTHER");
-        check("", "", "OTHER");
-    }
-
-    #[test]
-    fn backslashes_escape_only_where_the_session_says_so() {
-        let literal = Quoting { backslash: false, pairs: Pairs::None };
-        assert_eq!(parse(b"SELECT 'a\\', secret, 'b'", literal).text, b"SELECT ?, secret, ?");
-        assert_eq!(parse(b"SELECT 'a\\', secret, 'b'", Quoting::default()).text, b"SELECT ?");
-        let pairs = Quoting { backslash: true, pairs: Pairs::Sjis };
-        assert_eq!(parse(b"SELECT '\x95\x5c', x, 'b'", pairs).text, b"SELECT ?, x, ?");
-    }
-
-    #[test]
-    fn a_trace_is_found_in_comments_only() {
-        let traced = |sql: &str| parse(sql.as_bytes(), Quoting::default()).trace;
-        let parent = "traceparent='00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'";
-        let found = traced(&format!("SELECT 1 /*route='x',{parent}*/"));
-        assert_eq!(found, Some((*b"0af7651916cd43dd8448eb211c80319c", *b"b7ad6b7169203331")));
-        assert_eq!(traced(&format!("SELECT 1 -- {parent}\n")), found);
-        assert_eq!(traced(&format!("SELECT \"{parent}\"")), None);
-        assert_eq!(traced("SELECT 1 /*traceparent='00-zz-b7ad6b7169203331-01'*/"), None);
-    }
-
-    #[test]
-    fn long_statements_are_cut() {
-        let statement = parse(format!("SELECT {}", "abcdefgh, ".repeat(2000)).as_bytes(), Quoting::default());
-        assert!(statement.truncated && statement.text.len() <= MAX_TEXT);
-    }
-
-    #[test]
-    fn messages_lose_what_they_quote() {
-        let redacted = |message: &str| {
-            let mut out = Vec::new();
-            redact_message(message.as_bytes(), &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(redacted("Table 'shop.t' doesn't exist"), "Table ? doesn't exist");
-        assert_eq!(redacted("Duplicate entry 'it's' for key 'PRIMARY'"), "Duplicate entry ?");
-        assert_eq!(redacted("near 'x' y' at line 12"), "near ?");
-        assert_eq!(redacted("near 'x' 'y' at line 12"), "near ? at line ?");
-        assert_eq!(redacted("Incorrect value: 'foo"), "Incorrect value: ?");
-        assert_eq!(redacted(&format!("Incorrect value: 'it's {}", "foo ".repeat(200))), "Incorrect value: ?");
-        assert_eq!(redacted("Division by 0"), "Division by ?");
-        assert_eq!(redacted("Lock wait timeout exceeded"), "Lock wait timeout exceeded");
-    }
-}
+mod tests;
