@@ -255,7 +255,10 @@ fn begin(header: Header, payload: &[u8], session: &mut Session, exchanges: &Exch
             session.phase = Phase::Login;
             session.forget_all();
         }
-        RESET_CONNECTION => session.forget_all(),
+        RESET_CONNECTION => {
+            session.forget_all();
+            session.forget_character_set();
+        }
         _ => {}
     }
     session.refuse();
@@ -273,7 +276,12 @@ fn begin(header: Header, payload: &[u8], session: &mut Session, exchanges: &Exch
         match byte {
             QUERY => query(exchange, session, body, truncated),
             PREPARE => prepare(exchange, session, body, truncated),
-            EXECUTE | BULK_EXECUTE | RESET | FETCH => prepared(exchange, session, byte, body),
+            EXECUTE | BULK_EXECUTE | RESET | FETCH => {
+                let statement = prepared(exchange, session, byte, body);
+                if statement.is_some_and(|statement| statement.sets) {
+                    session.forget_character_set();
+                }
+            }
             INIT_DB => {
                 exchange.describe(operation, name(body), b"");
                 session.pending_namespace = Some(name(body).to_vec());
@@ -302,6 +310,9 @@ fn query(exchange: &mut Exchange<Asked>, session: &mut Session, body: &[u8], tru
     if statement.operation == b"USE" {
         session.pending_namespace = Some(name(&statement.target).to_vec());
     }
+    if statement.sets {
+        session.forget_character_set();
+    }
     session.scratch = statement;
 }
 
@@ -316,14 +327,15 @@ fn prepare(exchange: &mut Exchange<Asked>, session: &mut Session, body: &[u8], t
     exchange.state.statement = Some(statement);
 }
 
-fn prepared(exchange: &mut Exchange<Asked>, session: &Session, byte: u8, body: &[u8]) {
-    let Some(id) = Payload(body).u32() else { return };
+/// The statement, where it is known.
+fn prepared<'s>(exchange: &mut Exchange<Asked>, session: &'s Session, byte: u8, body: &[u8]) -> Option<&'s Statement> {
+    let id = Payload(body).u32()?;
     exchange.set(STATEMENT_ID, id);
     let Some(statement) = session.prepared(id) else {
         if session.unknown_statement_is_lost() {
             exchange.lacks_earlier();
         }
-        return;
+        return None;
     };
     let operation: &[u8] = match byte {
         RESET => b"RESET",
@@ -332,6 +344,7 @@ fn prepared(exchange: &mut Exchange<Asked>, session: &Session, byte: u8, body: &
     };
     describe(exchange, statement, operation);
     text(exchange, session, statement, b"");
+    Some(statement)
 }
 
 /// Operation, table and summary.

@@ -231,7 +231,12 @@ impl Session {
     }
 
     pub(crate) fn status(&mut self, status: u16) {
-        self.quoting.backslash = status & status::NO_BACKSLASH_ESCAPES == 0;
+        self.quoting.backslash = Some(status & status::NO_BACKSLASH_ESCAPES == 0);
+    }
+
+    /// It may be another one from now on, which nobody tells.
+    pub(crate) fn forget_character_set(&mut self) {
+        self.quoting.pairs = Pairs::None;
     }
 
     /// Connection's character set, by the number of a collation (MySQL manual, "Supported Character Sets").

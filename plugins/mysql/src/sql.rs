@@ -6,7 +6,8 @@
 //!
 //! It errs towards `?`: text in double quotes may be a name (ANSI_QUOTES), and is replaced all the same; so is what stands
 //! in backticks and looks like no name. Where quotation marks may have swapped places, nothing is kept from the first of
-//! them on: where one lacks its end, or a character set that nobody told of (SET NAMES) may turn their meaning round.
+//! them on: where one lacks its end or touches a word, or a character set that nobody told of (SET NAMES) may turn their
+//! meaning round.
 
 mod message;
 mod quoted;
@@ -41,6 +42,8 @@ pub(crate) struct Statement {
     pub(crate) trace: Option<([u8; 32], [u8; 16])>,
     /// The text is not the whole of it.
     pub(crate) truncated: bool,
+    /// It is SET, or holds one as a further statement: the session's character set may be another one from now on.
+    pub(crate) sets: bool,
 }
 
 impl Statement {
@@ -51,6 +54,7 @@ impl Statement {
         self.target.clear();
         self.trace = None;
         self.truncated = truncated;
+        self.sets = false;
         let mut reader = Reader {
             sql,
             at: 0,
@@ -64,12 +68,17 @@ impl Statement {
             in_version: false,
             first: None,
             doubtful: None,
-            unclosed: false,
+            swapped: false,
             expect: Expect::Verb,
             introduced: Introduced::Nothing,
         };
         reader.read();
         reader.forget_doubtful();
+        if self.text.len() > MAX_TEXT {
+            self.text.truncate(MAX_TEXT);
+            self.truncated = true;
+        }
+        self.text.shrink_to(MAX_TEXT);
         while let [.., b';' | b' '] = self.text.as_slice() {
             self.text.pop();
         }
@@ -78,7 +87,7 @@ impl Statement {
         }
     }
 
-    /// Takes less memory: for statements that are kept.
+    /// Bytes of what is kept.
     pub(crate) fn size(&self) -> usize {
         self.text.len() + self.operation.len() + self.target.len()
     }
@@ -147,10 +156,34 @@ struct Reader<'a, 'b> {
     /// The first string that may have been misread: with a backslash, of which it may be unknown whether it escapes. That
     /// shows in the end alone.
     doubtful: Option<Mark>,
-    /// A quotation mark has no end, though the statement has.
-    unclosed: bool,
+    /// A quotation mark has no end, though the statement has, or is where none can be.
+    swapped: bool,
     expect: Expect,
     introduced: Introduced,
+}
+
+/// Longer words are no keyword that matters here.
+const MAX_KEYWORD: usize = 16;
+
+/// A word in upper case; nothing for a long one.
+fn upper_case<'a>(word: &[u8], upper: &'a mut [u8; MAX_KEYWORD]) -> &'a [u8] {
+    match upper.get_mut(..word.len()) {
+        Some(upper) => {
+            upper.iter_mut().zip(word).for_each(|(upper, byte)| *upper = byte.to_ascii_uppercase());
+            upper
+        }
+        None => b"",
+    }
+}
+
+/// Keywords that may stand beside a string without a space. Any other word there says that quotation marks are not what they
+/// seem, as in 'O'Brien'.
+const MAY_TOUCH: &str = "AND AS ASC BETWEEN BINARY BY CASE COLLATE COMMENT DATE DEFAULT DESC DIV ELSE END ESCAPE FROM GROUP \
+    HAVING IN INTERVAL INTO IS JOIN LIKE LIMIT MOD NOT ON OR ORDER REGEXP RLIKE SELECT SET THEN TIME TIMESTAMP UNION WHEN \
+    WHERE XOR";
+
+fn may_touch(upper: &[u8]) -> bool {
+    MAY_TOUCH.split_ascii_whitespace().any(|word| word.as_bytes() == upper)
 }
 
 fn is_word(byte: u8) -> bool {
@@ -173,9 +206,6 @@ impl Reader<'_, '_> {
 
     fn read(&mut self) {
         while let Some(&byte) = self.sql.get(self.at) {
-            if self.out.text.len() > MAX_TEXT {
-                break;
-            }
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | 0 => {
                     self.at += 1;
@@ -185,8 +215,7 @@ impl Reader<'_, '_> {
                 // "Comments": -- needs a space or control character behind it.
                 b'-' if self.peek(1) == b'-' && matches!(self.peek(2), 0..=b' ' | 0x7f) => self.line_comment(),
                 b'/' if self.peek(1) == b'*' => self.comment(),
-                b'*' if self.peek(1) == b'/' => {
-                    // The end of a version comment.
+                b'*' if self.in_version && self.peek(1) == b'/' => {
                     self.at += 2;
                     self.in_version = false;
                     self.space = true;
@@ -207,10 +236,6 @@ impl Reader<'_, '_> {
                     self.other(byte);
                 }
             }
-        }
-        if self.out.text.len() > MAX_TEXT {
-            self.out.text.truncate(MAX_TEXT);
-            self.out.truncated = true;
         }
     }
 
@@ -234,6 +259,11 @@ impl Reader<'_, '_> {
         // "Comments": /*! and, in MariaDB, /*M! are executed, with a version number perhaps.
         let version = if self.peek(2) == b'!' { 3 } else { 4 };
         if self.peek(2) == b'!' || (self.peek(2) == b'M' && self.peek(3) == b'!') {
+            if self.in_version {
+                // Where the outer one ends depends on whether it is executed.
+                let mark = self.mark();
+                return self.stop(mark);
+            }
             self.at += version;
             while self.peek(0).is_ascii_digit() {
                 self.at += 1;
@@ -453,14 +483,12 @@ impl Reader<'_, '_> {
         {
             return;
         }
-        let mut upper = [0; 16];
-        let upper = match upper.get_mut(..length) {
-            Some(upper) => {
-                upper.iter_mut().zip(word).for_each(|(upper, byte)| *upper = byte.to_ascii_uppercase());
-                &*upper
-            }
-            None => b"",
-        };
+        let mut upper = [0; MAX_KEYWORD];
+        let upper = upper_case(word, &mut upper);
+        if matches!(self.peek(0), b'\'' | b'"') && !may_touch(upper) {
+            return self.stop_at_swapped();
+        }
+        self.out.sets |= upper == b"SET" && matches!(self.last, Last::Start | Last::Other(b';'));
         let behind_dot = self.last == Last::Other(b'.');
         if matches!(upper, b"NULL" | b"DEFAULT" | b"TRUE" | b"FALSE") && !behind_dot {
             if let Some(list) = self.list() {

@@ -146,6 +146,31 @@ fn a_mark_without_its_end_hides_all_behind_the_first() {
         "SELECT a FROM t WHERE b = ?",
         true,
     );
+    // However far behind: in a text that is longer than what is kept, and in one that is cut.
+    for rows in [300, 3000] {
+        let rows = "('Ann','s3cr3t'),".repeat(rows);
+        hides(
+            None,
+            format!("INSERT INTO u (n,m) VALUES ('O'Brien','s3cr3t'),{rows}(1,2)"),
+            "INSERT INTO u (n,m) VALUES (?",
+            true,
+        );
+    }
+    let columns = "a , ".repeat(2000);
+    hides(None, format!("SELECT b = ' O ' Brien ' , ' s3cr3t ' , {columns} c"), "SELECT b = ?", true);
+}
+
+#[test]
+fn a_word_beside_a_string_hides_all_behind_the_first() {
+    // Each mark has its end, and yet they are not what they seem.
+    hides(None, "INSERT t VALUES ('O'Brien','s3cr3t'),('D'Arcy','s3cr3t')", "INSERT t VALUES (?", true);
+    hides(None, "SELECT `a` = 'b' , c's3cr3t', s3cr3t'", "SELECT ?", true);
+    hides(
+        Some(UTF8),
+        "SELECT a FROM t WHERE b='s3cr3t'AND c LIKE's3cr3t'or\"d\"IN('s3cr3t')",
+        "SELECT a FROM t WHERE b=?AND c LIKE?or?IN(?)",
+        false,
+    );
 }
 
 #[test]
@@ -162,11 +187,15 @@ fn comments_hide_what_they_hold_and_swap_nothing() {
     hides(None, "SELECT 1 /* 's3cr3t", "SELECT ?", false);
     hides(None, "SELECT 1 --\x7f it's\n, 's3cr3t'", "SELECT ? , ?", false);
     // A comment for a version that this server is not: it ends where it ends, whatever is open in it.
-    hides(None, "/*!99999 it's */ SELECT 's3cr3t', 'it''s'", "it?", true);
-    hides(None, "/*M!999999 it's */ SELECT 's3cr3t', 'a\\'s'", "it?", true);
+    hides(None, "/*!99999 it's */ SELECT 's3cr3t', 'it''s'", "?", true);
+    hides(None, "/*M!999999 it's */ SELECT 's3cr3t', 'a\\'s'", "?", true);
     hides(None, "/*!99999 a ` */ SELECT 7777777, `b`", "a ?", true);
     hides(None, "/*!99999 # */ SELECT 'a\n s3cr3t'", "?", true);
     hides(None, "/*!40101 SET @a='s3cr3t' */ , 's3cr3t'", "SET @a=? , ?", false);
+    // The end of none, and a comment in a comment.
+    hides(None, "SELECT */* s3cr3t */ FROM t", "SELECT * FROM t", false);
+    hides(None, "SELECT a*/* it's */2, 's3cr3t' /* it's */", "SELECT a* ?, ?", false);
+    hides(None, "/*!99999 a /*!99999 b */ it's */ SELECT 's3cr3t' /* it's */", "a ?", true);
 }
 
 #[test]
@@ -200,13 +229,51 @@ fn nothing_is_shown_behind_what_an_unknown_character_set_may_turn_round() {
 }
 
 #[test]
+fn a_character_set_that_was_known_may_be_another_one_behind_set() {
+    let insert = "INSERT t VALUES ('\u{4f60}\\'s3cr3t', '\u{4f60}\\'x')";
+    for (packets, is_prepared) in [
+        (vec![query("SET NAMES utf8mb4")], false),
+        (vec![query("SELECT 1; /*!40101 SET character_set_client = utf8mb4 */")], false),
+        (vec![command(0x1f, [])], false),
+        (vec![command(0x17, [1, 0, 0, 0, 0, 1, 0, 0, 0])], true),
+    ] {
+        let mut login = login(USUAL);
+        login[12] = GBK;
+        let mut conversation = Conversation::new().server(greeting("8.0.36", USUAL)).client(login).server(ok(2));
+        if is_prepared {
+            conversation = conversation
+                .client(command(0x16, "SET NAMES utf8mb4"))
+                .server(packet(1, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+        }
+        for packet in packets {
+            conversation = conversation.client(packet).server(ok(1));
+        }
+        let lines = conversation.client(query(insert)).server(ok(1)).cut::<MySql>(Cut::Whole).join("\n");
+        assert!(!lines.contains(SECRET) && lines.contains("INSERT t VALUES (?"), "{lines}");
+    }
+}
+
+#[test]
 fn what_may_be_misread_is_not_shown_of_a_statement_that_is_cut() {
-    // In a session with NO_BACKSLASH_ESCAPES, of which nothing is known.
+    // In a session with NO_BACKSLASH_ESCAPES, of which nothing is known, or not known any more.
     let literals = "'a\\', ' , s3cr3t FROM s3cr3t WHERE ', ".repeat(1000);
-    hides(None, format!("SELECT b, {literals}"), "SELECT b, ?", true);
+    for collation in [None, Some(UTF8)] {
+        hides(collation, format!("SELECT b, {literals}"), "SELECT b, ?", true);
+    }
     let literals = format!("'a\\', ') s3cr3t, {} ', ", "s3cr3t, ".repeat(1000));
-    hides(None, format!("SELECT b FROM t WHERE c IN (1, 2, 3, 4, {literals}"), "SELECT b FROM t WHERE c IN (?", true);
-    hides(None, format!("SELECT {}", "'a\\'b', ".repeat(100)), &format!("SELECT {}?,", "?, ".repeat(99)), false);
+    let in_list = format!("SELECT b FROM t WHERE c IN (1, 2, 3, 4, {literals}");
+    hides(Some(UTF8), &in_list, "SELECT b FROM t WHERE c IN (?", true);
+    hides(None, &in_list, "SELECT b FROM t WHERE c IN (?, ?, ?, ?, ?", true);
+    let literals = "'a\\'b', ".repeat(100);
+    hides(Some(UTF8), format!("SELECT {literals}"), &format!("SELECT {}?,", "?, ".repeat(99)), false);
+}
+
+#[test]
+fn nothing_is_shown_behind_a_backslash_that_may_be_none() {
+    // The server has not said whether it escapes.
+    hides(None, "SELECT 'a\\', 's3cr3t #'", "SELECT ?", true);
+    hides(None, "SELECT 'a\\\\', 's3cr3t'", "SELECT ?, ?", false);
+    hides(None, "SELECT 'a\\n', 's3cr3t'", "SELECT ?, ?", false);
 }
 
 proptest! {

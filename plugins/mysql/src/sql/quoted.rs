@@ -1,7 +1,7 @@
 //! What stands between quotation marks, backticks and dollar tags, and what to do where they may have been misread.
 
 use super::quoting::{FIRST_LEAD, Pairs};
-use super::{Introduced, Last, Reader, is_word};
+use super::{Introduced, Last, MAX_KEYWORD, Reader, is_word, may_touch, upper_case};
 
 /// No name has more bytes: 256 characters, of an alias (MySQL manual, "Identifier Length Limits"), of 4 bytes.
 const MAX_NAME: usize = 1024;
@@ -17,7 +17,7 @@ pub(super) struct Mark {
 impl Reader<'_, '_> {
     /// What stands behind a mark that may have been misread may be literals.
     pub(super) fn forget_doubtful(&mut self) {
-        let mark = match (self.unclosed, self.out.truncated) {
+        let mark = match (self.swapped, self.out.truncated) {
             (true, _) => self.first,
             (false, true) => self.doubtful,
             (false, false) => None,
@@ -53,6 +53,13 @@ impl Reader<'_, '_> {
     pub(super) fn stop(&mut self, mark: Mark) {
         self.doubtful.get_or_insert(mark);
         self.out.truncated = true;
+        self.at = self.sql.len();
+    }
+
+    /// A quotation mark stands where none can be: it ends what began before.
+    pub(super) fn stop_at_swapped(&mut self) {
+        self.mark();
+        self.swapped = true;
         self.at = self.sql.len();
     }
 
@@ -92,8 +99,11 @@ impl Reader<'_, '_> {
                 self.at += 1;
             } else if byte == b'\\' {
                 backslash = true;
-                if self.quoting.backslash {
-                    unsure = unsure || (self.may_be_half(self.at) && self.escapes_quote(quote));
+                let escapes = self.quoting.backslash;
+                if escapes != Some(false) {
+                    let before_quote = self.backslashes_before(quote);
+                    unsure |=
+                        (before_quote > 0 && self.may_be_half(self.at)) || (before_quote % 2 == 1 && escapes.is_none());
                     self.at += 1;
                 }
                 self.at += 1;
@@ -105,12 +115,13 @@ impl Reader<'_, '_> {
                 self.at += 1;
             }
         };
-        // Whether backslashes escape may be unknown. Where that was guessed wrongly, strings and what is between them
-        // swap places, and in the end one lacks its end.
         if backslash {
             self.doubtful.get_or_insert(mark);
         }
-        self.unclosed |= !closed && !self.out.truncated;
+        if closed && self.touches_word() {
+            return self.stop_at_swapped();
+        }
+        self.swapped |= !closed && !self.out.truncated;
         if unsure || self.ends_version(start, self.at) {
             return self.stop(mark);
         }
@@ -122,10 +133,19 @@ impl Reader<'_, '_> {
         self.literal();
     }
 
-    /// Backslashes stand here with the quotation mark behind them that would end the string.
-    fn escapes_quote(&self, quote: u8) -> bool {
+    /// How many backslashes stand here, with the quotation mark behind them that would end the string; 0: with another byte.
+    fn backslashes_before(&self, quote: u8) -> usize {
         let rest = self.sql.get(self.at..).unwrap_or_default();
-        rest.iter().find(|&&byte| byte != b'\\') == Some(&quote)
+        let other = rest.iter().position(|&byte| byte != b'\\');
+        other.filter(|&other| rest.get(other) == Some(&quote)).unwrap_or(0)
+    }
+
+    /// A word begins here that cannot stand right behind a string.
+    fn touches_word(&self) -> bool {
+        let rest = self.sql.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|&byte| !is_word(byte)).unwrap_or(rest.len());
+        let mut upper = [0; MAX_KEYWORD];
+        length > 0 && !may_touch(upper_case(rest.get(..length).unwrap_or_default(), &mut upper))
     }
 
     /// `name`, with a doubled mark for a mark in it. What can be none is taken for a literal.
@@ -148,7 +168,7 @@ impl Reader<'_, '_> {
             quotes |= matches!(byte, b'\'' | b'"');
             end += if byte < FIRST_LEAD { 1 } else { self.character(end) };
         };
-        self.unclosed |= !closed && !self.out.truncated;
+        self.swapped |= !closed && !self.out.truncated;
         if !closed || unsure || self.ends_version(start, end) {
             return self.stop(mark);
         }
@@ -173,7 +193,7 @@ impl Reader<'_, '_> {
         // To older servers it is a name: what this takes for the string may hold marks of strings.
         self.doubtful.get_or_insert(mark);
         let Some(end) = rest.windows(tag.len()).position(|piece| piece == tag) else {
-            self.unclosed |= !self.out.truncated;
+            self.swapped |= !self.out.truncated;
             return self.stop(mark);
         };
         let start = self.at;

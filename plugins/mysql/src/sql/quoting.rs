@@ -3,14 +3,15 @@
 /// How strings end, which the session decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quoting {
-    /// A backslash takes the meaning from the next byte (not so in the SQL mode NO_BACKSLASH_ESCAPES).
-    pub(crate) backslash: bool,
+    /// A backslash takes the meaning from the next byte (not so in the SQL mode NO_BACKSLASH_ESCAPES). None: the server has not
+    /// said it yet.
+    pub(crate) backslash: Option<bool>,
     pub(crate) pairs: Pairs,
 }
 
 impl Default for Quoting {
     fn default() -> Quoting {
-        Quoting { backslash: true, pairs: Pairs::None }
+        Quoting { backslash: None, pairs: Pairs::None }
     }
 }
 

@@ -1,5 +1,7 @@
 use super::{MAX_TEXT, Pairs, Quoting, Statement, redact_message};
 
+const USUAL: Quoting = Quoting { backslash: Some(true), pairs: Pairs::None };
+
 fn parse(sql: &[u8], quoting: Quoting) -> Statement {
     let mut statement = Statement::default();
     statement.parse(sql, false, quoting);
@@ -8,7 +10,7 @@ fn parse(sql: &[u8], quoting: Quoting) -> Statement {
 
 #[track_caller]
 fn check(sql: &str, text: &str, summary: &str) {
-    let statement = parse(sql.as_bytes(), Quoting::default());
+    let statement = parse(sql.as_bytes(), USUAL);
     let line = [statement.operation.as_slice(), statement.target.as_slice()].join(&b' ');
     assert_eq!(String::from_utf8_lossy(&statement.text), text);
     assert_eq!(String::from_utf8_lossy(&line).trim_end(), summary);
@@ -74,16 +76,16 @@ fn verb_and_table() {
 
 #[test]
 fn backslashes_escape_only_where_the_session_says_so() {
-    let literal = Quoting { backslash: false, pairs: Pairs::None };
+    let literal = Quoting { backslash: Some(false), pairs: Pairs::None };
     assert_eq!(parse(b"SELECT 'a\\', secret, 'b'", literal).text, b"SELECT ?, secret, ?");
-    assert_eq!(parse(b"SELECT 'a\\', secret, 'b'", Quoting::default()).text, b"SELECT ?");
-    let pairs = Quoting { backslash: true, pairs: Pairs::Sjis };
+    assert_eq!(parse(b"SELECT 'a\\', secret, 'b'", USUAL).text, b"SELECT ?");
+    let pairs = Quoting { backslash: Some(true), pairs: Pairs::Sjis };
     assert_eq!(parse(b"SELECT '\x95\x5c', x, 'b'", pairs).text, b"SELECT ?, x, ?");
 }
 
 #[test]
 fn a_trace_is_found_in_comments_only() {
-    let traced = |sql: &str| parse(sql.as_bytes(), Quoting::default()).trace;
+    let traced = |sql: &str| parse(sql.as_bytes(), USUAL).trace;
     let parent = "traceparent='00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'";
     let found = traced(&format!("SELECT 1 /*route='x',{parent}*/"));
     assert_eq!(found, Some((*b"0af7651916cd43dd8448eb211c80319c", *b"b7ad6b7169203331")));
@@ -94,7 +96,7 @@ fn a_trace_is_found_in_comments_only() {
 
 #[test]
 fn long_statements_are_cut() {
-    let statement = parse(format!("SELECT {}", "abcdefgh, ".repeat(2000)).as_bytes(), Quoting::default());
+    let statement = parse(format!("SELECT {}", "abcdefgh, ".repeat(2000)).as_bytes(), USUAL);
     assert!(statement.truncated && statement.text.len() <= MAX_TEXT);
 }
 
