@@ -1,7 +1,10 @@
 //! Pairing by id: what an author of a decoder gets without keeping a time, a size or a loss.
 
 use podtap_sdk::testing::{Conversation, Cut};
-use podtap_sdk::{Break, Connection, Decoder, Descriptor, ExchangesById, Outcome, Stream, Tasks, Verdict};
+use podtap_sdk::{
+    Batch, Break, Connection, Decoder, Descriptor, ExchangesById, Instance, MAX_OPEN, OpenedConnection, Outcome,
+    Stream, Tasks, Verdict,
+};
 
 /// Messages of four bytes: `>` or `!` (nobody answers) with an id in a request; `<` (answers), `+` (answers, and more
 /// follow under the next id), `-` (an error) or `?` (cannot be understood) in a response; `#` is a request left out. Each
@@ -242,4 +245,40 @@ fn a_response_that_has_begun_is_not_that_of_a_later_request_with_its_id() {
         unfinished.cut::<Numbered>(Cut::Whole),
         ["unmatched response 1..? (0 bytes)", "no_response ask 7 request 2..2 (4 bytes)"]
     );
+}
+
+#[test]
+fn a_request_that_is_being_read_stays_where_an_instance_is_full() {
+    let mut instance = Instance::<Numbered>::new("{}").unwrap();
+    let opened = |id| OpenedConnection {
+        id,
+        client_address: "192.0.2.1".into(),
+        client_port: 49152,
+        server_address: "192.0.2.2".into(),
+        server_port: 7,
+        midstream: false,
+    };
+    let batch = |pieces: &[(u32, u8, u64, &str)]| Batch {
+        opened: Vec::new(),
+        connections: pieces.iter().map(|piece| piece.0).collect(),
+        kinds: pieces.iter().map(|piece| piece.1).collect(),
+        times: vec![1; pieces.len()],
+        positions: pieces.iter().map(|piece| piece.2).collect(),
+        lengths: pieces.iter().map(|piece| piece.3.len() as u32).collect(),
+        data: pieces.iter().flat_map(|piece| piece.3.bytes()).collect(),
+    };
+    let hundred = (0..100).map(|id| format!(">{id:02}\n")).collect::<String>();
+    let others = MAX_OPEN as u32 / 100 + 1;
+    let mut fill = batch(&(1..=others).map(|id| (id, 0, 0, &*hundred)).collect::<Vec<_>>());
+    fill.opened = (0..=others).map(opened).collect();
+    instance.feed(fill);
+    let server = 128;
+    let output = instance.feed(batch(&[
+        (0, 0, 0, ">01"),
+        (0, server, 0, "<99\n"),
+        (0, server, 4, "<98\n"),
+        (0, 0, 3, "\n"),
+        (0, server, 8, "<01\n"),
+    ]));
+    assert_eq!(output.outcomes, [4, 4, 0]);
 }

@@ -194,8 +194,10 @@ impl<T: Default + 'static> ExchangesById<T> {
             pairing.give_up_doubted(position);
         }
         let position = pairing.position(id).unwrap_or_else(|| {
-            // It waits, too, where it announces further replies.
-            pairing.make_room();
+            // It waits, too, where it announces further replies. The request that is being read just now stays.
+            if !matches!(pairing.waiting.make_contiguous(), [only] if only.exchange.request_open) {
+                pairing.make_room();
+            }
             // Not at the back, which is the newest request's.
             let unmatched = pairing.fresh(id);
             pairing.waiting.push_front(unmatched);
