@@ -466,6 +466,26 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_went_away_is_no_loss_of_another_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outputs = Outputs::default();
+        outputs.add(EventStream::new(abandoned(true), Format::Json));
+        outputs.add(EventStream::new(Sink::file(folder.path().join("events"), &waits()).unwrap(), Format::Json));
+        let (watched, mut branch) = (outputs.watched(), outputs.branch().unwrap());
+        while branch.outputs.len() > 1 {
+            publish_much(&mut branch, 1000).unwrap();
+        }
+        publish_much(&mut branch, 10).unwrap();
+        // Who has nothing to hand over notices as well.
+        outputs.flush().unwrap();
+        assert_eq!(outputs.outputs.len(), 1);
+        outputs.absorb(branch);
+        outputs.finish().unwrap();
+        assert_eq!(outputs.delivery().unwrap().failed_total(), 0);
+        assert_eq!(watched[0].status().failed.values().sum::<u64>(), 0);
+    }
+
+    #[test]
     fn an_output_that_fails_does_not_disturb_another_and_what_it_missed_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events");

@@ -280,7 +280,8 @@ impl Filler {
     /// Hands over what there is.
     pub(super) fn push(&mut self) -> Result<(), GivenUp> {
         if self.chunk.events == 0 {
-            return Ok(());
+            // Whoever has nothing to hand over notices all the same.
+            return if self.queue.has_no_taker() { Err(GivenUp) } else { Ok(()) };
         }
         let nothing = Chunk { bytes: Vec::new(), events: 0 };
         let begun = Instant::now();
@@ -452,6 +453,7 @@ mod tests {
         });
         assert_eq!(fill(&mut filler, &large("b")), Err(GivenUp));
         assert_eq!(fill(&mut filler, "c"), Err(GivenUp));
+        assert_eq!(filler.push(), Err(GivenUp), "with nothing to hand over, too");
         thread.join().unwrap();
     }
 

@@ -120,7 +120,8 @@ impl Sink {
 
     fn given_up(&mut self) -> PublishError {
         if self.is_branch {
-            return PublishError::Ended;
+            let is_reader_gone = self.written.reader_gone.load(Ordering::Acquire);
+            return if is_reader_gone { PublishError::ReaderGone } else { PublishError::Ended };
         }
         // Nobody is to ask again after an error, which comes once.
         let again = PublishError::Write { name: self.name.clone(), source: io::ErrorKind::BrokenPipe.into() };

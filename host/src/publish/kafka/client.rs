@@ -100,12 +100,13 @@ impl Client {
     pub(super) fn send(&mut self, record: &Record<'_>, segment: usize) -> Answer {
         let headers = self.headers_of(record);
         let topic = self.topics.of(record.protocol);
-        let given_up = self.given_up.iter().position(|(given_up, _)| given_up == topic);
+        let mut given_up = self.given_up.iter().position(|(given_up, _)| given_up == topic);
         if let Some(index) = given_up {
             let tried = &mut self.given_up[index].1;
             if !self.reports.is_refused(topic) {
                 tracing::info!(topic, "kafka: the topic takes events again");
                 self.given_up.swap_remove(index);
+                given_up = None;
             } else if tried.elapsed() < TOPIC_PATIENCE {
                 return Answer::Refused(TOPIC_REFUSED.to_owned());
             } else {

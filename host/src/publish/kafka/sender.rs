@@ -291,8 +291,13 @@ impl Sender {
             if self.traffic == Traffic::Recorded {
                 return Err(PublishError::KafkaFatal(fatal));
             }
-            tracing::error!("kafka: the producer had to stop: {fatal}; another one goes on");
-            self.client.renew()?;
+            match self.client.renew() {
+                Ok(()) => tracing::error!("kafka: the producer had to stop: {fatal}; another one goes on"),
+                Err(error) => {
+                    tracing::error!("kafka: the producer had to stop: {fatal}; no other one can be made: {error}");
+                    self.paused_until = Some(Instant::now() + RETRY);
+                }
+            }
         }
         Ok(passed.bytes > 0)
     }

@@ -132,8 +132,10 @@ impl Spool {
     }
 
     fn recover(&mut self) -> io::Result<()> {
-        for number in segment::list(&self.directory)? {
-            self.next_number = number + 1;
+        let segments = segment::list(&self.directory)?;
+        let taken = segment::set_aside(&self.directory)?.into_iter().chain(segments.last().copied()).max();
+        self.next_number = taken.map_or(1, |number| number.saturating_add(1));
+        for number in segments {
             let recovered = Segment::recover(&self.directory, number).or_else(|fault| self.set_aside(number, fault));
             let recovered =
                 recovered.map_err(|error| io::Error::new(error.kind(), format!("segment {number}: {error}")))?;
@@ -171,7 +173,7 @@ impl Spool {
         }
         let file = segment::path(&self.directory, number);
         let bytes = file.metadata().map_or(0, |metadata| metadata.len()).saturating_sub(HEADER);
-        let kept = (segment::count_set_aside(&self.directory)? < MAX_SET_ASIDE).then(|| segment::aside(&file));
+        let kept = (segment::set_aside(&self.directory)?.len() < MAX_SET_ASIDE).then(|| segment::aside(&file));
         match &kept {
             Some(aside) => std::fs::rename(&file, aside)?,
             None => std::fs::remove_file(&file)?,

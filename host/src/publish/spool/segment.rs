@@ -64,7 +64,7 @@ impl Segment {
     /// A file of an earlier run, and the bytes that were cut from its end. None: it holds no record, and is removed.
     ///
     /// # Errors
-    /// The system's; of kind `InvalidData` where it is no segment.
+    /// The system's; of kind `InvalidData` where it is no segment, or its first record is damaged.
     pub(super) fn recover(directory: &Path, number: u64) -> io::Result<Option<(Segment, u64)>> {
         let path = path(directory, number);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
@@ -93,10 +93,15 @@ impl Segment {
             segment.records += records;
         }
         let cut = length - segment.bytes;
-        if segment.records == 0 && !is_ours {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "is no segment of a spool"));
-        }
         if segment.records == 0 {
+            let damaged = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            if !is_ours {
+                return damaged("is no segment of a spool");
+            }
+            // Not one that was being written: records may stand behind it.
+            if matches!(first(&buffer, true), First::Broken) {
+                return damaged("its first record is damaged");
+            }
             std::fs::remove_file(path)?;
             return Ok((cut > 0).then_some((segment, cut)));
         }
@@ -160,9 +165,9 @@ pub(super) fn aside(file: &Path) -> PathBuf {
     file.with_extension(ASIDE)
 }
 
-/// How many files were set aside.
-pub(super) fn count_set_aside(directory: &Path) -> io::Result<usize> {
-    Ok(numbers(directory, ASIDE)?.len())
+/// Numbers of the files that were set aside.
+pub(super) fn set_aside(directory: &Path) -> io::Result<Vec<u64>> {
+    numbers(directory, ASIDE)
 }
 
 /// Numbers of the segments in a directory, in order.

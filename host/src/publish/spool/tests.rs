@@ -318,6 +318,23 @@ fn a_file_that_holds_no_event_is_set_aside_and_keeps_nobody_from_the_others() {
 }
 
 #[test]
+fn a_segment_whose_first_event_is_damaged_is_set_aside_and_its_number_not_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |number: u64, extension| folder.path().join(format!("{number:016}.{extension}"));
+    for number in [1, 2] {
+        let mut spool = open(folder.path());
+        assert_eq!(spool.append(&records(0..3), 3), Appended::Next(number));
+        drop(spool);
+        let mut changed = std::fs::read(path(number, "segment")).unwrap();
+        changed[20] ^= 1;
+        std::fs::write(path(number, "segment"), &changed).unwrap();
+        let spool = open(folder.path());
+        assert_eq!((spool.counts.recovered, spool.counts.damaged_bytes), (0, changed.len() as u64 - HEADER));
+        assert_eq!(std::fs::read(path(number, "damaged")).unwrap(), changed);
+    }
+}
+
+#[test]
 fn a_file_of_another_name_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["9.segment", "+000000000000009.segment", "mine.segment", "0000000000000009.txt"];
