@@ -15,8 +15,8 @@ pub(super) struct Groups(HashMap<String, u16>);
 const KIND: u32 = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_DEFRAG;
 
 impl Groups {
-    /// Puts an open capture of an interface into the group of those before it.
-    pub(super) fn join(&mut self, name: &str, capture: &impl AsFd) -> io::Result<()> {
+    /// Puts an open capture of an interface into the group of those before it. True: it is the first of a group.
+    pub(super) fn join(&mut self, name: &str, capture: &impl AsFd) -> io::Result<bool> {
         let capture = capture.as_fd();
         let joined = match self.0.get(name) {
             Some(&number) => set(capture, KIND << 16 | u32::from(number)).is_ok(),
@@ -27,7 +27,7 @@ impl Groups {
             set(capture, (KIND | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16)?;
             self.0.insert(name.to_owned(), number(capture)?);
         }
-        Ok(())
+        Ok(!joined)
     }
 }
 

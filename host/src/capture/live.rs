@@ -225,9 +225,15 @@ impl Source {
     fn count_drops(&mut self) {
         let Some(Ok(stat)) = self.capture.as_mut().map(Capture::stats) else { return };
         self.drops.kernel += u64::from(stat.dropped.wrapping_sub(self.seen[0]));
-        self.drops.interface += u64::from(stat.if_dropped.wrapping_sub(self.seen[1]));
+        self.drops.interface += went_on(stat.if_dropped, self.seen[1]);
         self.seen = [stat.dropped, stat.if_dropped];
     }
+}
+
+/// By how much a counter of the interface went on. libpcap makes it from the system's own, which is 0 once the interface has
+/// gone, or was set up anew: then it goes back.
+fn went_on(now: u32, before: u32) -> u64 {
+    u64::try_from(now.wrapping_sub(before).cast_signed()).unwrap_or(0)
 }
 
 /// The LINKTYPE_ number of what libpcap calls otherwise inside.
@@ -239,7 +245,7 @@ fn link_type(dlt: Linktype) -> u32 {
     }
 }
 
-/// Since when workers share an interface: what one captured between opening it and joining the others, all have.
+/// Since when workers share an interface: what one captured between opening it and joining the others, these have.
 ///
 /// Those packets are the first ones, and known by their time; the clock may be set back later.
 #[derive(Debug)]
@@ -261,7 +267,7 @@ impl Sharing {
         Sharing { since_ns, handed_over: Instant::now() + held_back + Sharing::SLACK }
     }
 
-    /// With one worker.
+    /// With one worker, or as the first of several.
     fn none() -> Sharing {
         Sharing { since_ns: 0, handed_over: Instant::now() }
     }
@@ -346,10 +352,12 @@ fn open(config: &config::Capture, name: &str, groups: &mut Groups) -> Result<Ope
     }
     let mut sharing = Sharing::none();
     if config.workers > 1 {
-        groups
+        let is_first = groups
             .join(name, &capture)
             .map_err(|error| other(name, &format!("it cannot be shared by workers: {error}")))?;
-        sharing = Sharing::now(timeout);
+        if !is_first {
+            sharing = Sharing::now(timeout);
+        }
     }
     let capture = capture.setnonblock().map_err(refused)?;
     Ok(Open { capture, sharing })
@@ -396,6 +404,12 @@ mod tests {
         sharing.handed_over = Instant::now();
         sharing.all_is_read();
         assert!(!sharing.leaves_out(40));
+    }
+
+    #[test]
+    fn a_counter_that_goes_back_counts_nothing() {
+        assert_eq!((went_on(7, 5), went_on(1, u32::MAX), went_on(5, 7)), (2, 2, 0));
+        assert_eq!(went_on(0_u32.wrapping_sub(300), 0), 0);
     }
 
     #[test]

@@ -163,7 +163,9 @@ fn read_last(worker: &mut Worker<'_, '_>, live: &mut Live, held_back: Duration, 
             worker.publisher.failed.is_none()
         });
         let took = began.elapsed();
-        if worker.publisher.failed.is_some() || (read > 0 && !is_from_before) || (read == 0 && took >= handed_over) {
+        // By then every interface has had its turn.
+        let is_over = took >= handed_over && (read == 0 || !is_from_before);
+        if is_over || worker.publisher.failed.is_some() {
             return;
         }
         if took >= at_most {
@@ -171,7 +173,7 @@ fn read_last(worker: &mut Worker<'_, '_>, live: &mut Live, held_back: Duration, 
             return;
         }
         if read == 0 {
-            live.wait(None, handed_over - took);
+            live.wait(None, handed_over.saturating_sub(took));
         }
     }
 }
