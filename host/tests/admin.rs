@@ -216,8 +216,8 @@ fn an_address_that_is_taken_is_said() {
         "{}",
         run.stderr
     );
-    let run = config(":9464");
-    assert!(run.stderr.contains("podtap.yaml:1: admin.listen: \":9464\" is no address with a port"), "{}", run.stderr);
+    let run = config(":19464");
+    assert!(run.stderr.contains("podtap.yaml:1: admin.listen: \":19464\" is no address with a port"), "{}", run.stderr);
 }
 
 /// A network namespace of its own, with nothing but a loopback interface, and podtap on that.
@@ -236,7 +236,7 @@ impl Pod {
             return None;
         }
         let script = format!("ip link set lo up && exec {} run -i lo --output none", env!("CARGO_BIN_EXE_podtap"));
-        let settings = [settings, &[("PODTAP_ADMIN_LISTEN", "127.0.0.1:9464")]].concat();
+        let settings = [settings, &[("PODTAP_ADMIN_LISTEN", "127.0.0.1:19464")]].concat();
         let agent = Agent::start(Command::new("unshare").args(["-n", "sh", "-c", &script]), &settings);
         let folder = env!("CARGO_MANIFEST_DIR");
         let mut server = Command::new("nsenter");
@@ -262,7 +262,7 @@ impl Pod {
     fn metrics_with(&self, hold: impl Fn(&Metrics) -> bool) -> Metrics {
         let since = Instant::now();
         loop {
-            let metrics = Metrics::parse(&self.get("http://127.0.0.1:9464/metrics").unwrap());
+            let metrics = Metrics::parse(&self.get("http://127.0.0.1:19464/metrics").unwrap());
             if hold(&metrics) {
                 return metrics;
             }
@@ -302,7 +302,31 @@ fn a_live_agent_tells_of_its_service_and_not_of_who_asks_it() {
     metrics.add_up();
     assert_eq!(metrics.get("podtap_capture_interfaces{state=\"open\"}"), 1.0);
     assert_eq!(metrics.get("podtap_decoded_connections_ratio"), 1.0);
-    assert_eq!(pod.get("http://127.0.0.1:9464/readyz").unwrap(), "ok\n");
+    assert_eq!(pod.get("http://127.0.0.1:19464/readyz").unwrap(), "ok\n");
+}
+
+#[test]
+fn a_live_agent_says_at_once_what_is_wrong_with_decoders_and_takes_what_comes_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.wasm");
+    std::fs::write(&file, "no decoder").unwrap();
+    let settings = [
+        ("PODTAP_PLUGINS_DIRECTORIES", folder.path().to_str().unwrap()),
+        ("PODTAP_PLUGINS_RELOAD_INTERVAL", "1s"),
+        ("PODTAP_DETECTION_PORTS", "9000=template,9001=http"),
+    ];
+    let Some(mut pod) = Pod::start(&settings) else { return };
+    assert_eq!(pod.get("http://127.0.0.1:19464/readyz").unwrap(), "ok\n");
+    std::fs::copy(support::plugins("test-plugins").join("template.wasm"), &file).unwrap();
+    pod.metrics_with(|metrics| metrics.get("podtap_decoders_reloaded_total") == 1.0);
+    kill_process(Pid::from_child(&pod.agent.child), Signal::TERM).unwrap();
+    let log = pod.agent.end().stderr;
+    let place = |words: &str| log.find(words).unwrap_or_else(|| panic!("no {words} in {log}"));
+    let begins = place("\"capturing\"");
+    assert!(place("mine.wasm: is not a WebAssembly component") < begins, "{log}");
+    assert!(place("detection.ports.9000: there is no decoder `template`") < begins, "{log}");
+    assert!(!log.contains("detection.ports.9001"), "{log}");
+    assert!(place("further decoder") > begins, "{log}");
 }
 
 /// Lines of /exchanges, read by curl.

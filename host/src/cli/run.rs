@@ -49,8 +49,7 @@ impl RunArguments {
         }
         let board = Board::of(&config);
         let _server = serve(&config, board.as_ref())?;
-        let mut decoders = Decoders::load(&config)?;
-        decoders.watch(&config);
+        let decoders = Decoders::load_and_watch(&config)?;
         let traffic = match config.delivery.traffic {
             TrafficChoice::Auto | TrafficChoice::Live => Traffic::Live,
             TrafficChoice::Recorded => Traffic::Recorded,

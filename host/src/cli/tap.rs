@@ -8,7 +8,7 @@ use super::shown::{Shown, usage};
 use crate::read::{Agent, Source};
 
 /// The podtap of this machine, where its admin server listens as the documentation has it.
-pub(super) const DEFAULT_AGENT: &str = "http://127.0.0.1:9464";
+pub(super) const DEFAULT_AGENT: &str = "http://127.0.0.1:19464";
 
 #[derive(Debug, Args)]
 pub(super) struct TapArguments {

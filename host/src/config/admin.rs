@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Address and port that are listened to, such as `127.0.0.1:9464`, or `0.0.0.0:9464` for Prometheus and the kubelet.
+    /// Address and port that are listened to, such as `127.0.0.1:19464`, or `0.0.0.0:19464` for Prometheus and the kubelet.
     /// Not set: nobody can ask. There is no TLS and no password: who reaches the port can read metrics and the
     /// configuration without its secrets. Paths: `/metrics` ([metrics.md](metrics.md)), `/healthz`, `/readyz`, `/config`,
     /// and where `admin.exchanges` is set, `/` and `/exchanges`.
@@ -41,6 +41,6 @@ impl Admin {
     pub(super) fn listen_problem(&self) -> Option<String> {
         let listen = self.listen.as_deref()?;
         let wrong = listen.parse::<SocketAddr>().is_err();
-        wrong.then(|| format!("{listen:?} is no address with a port: write it as 127.0.0.1:9464 or [::]:9464"))
+        wrong.then(|| format!("{listen:?} is no address with a port: write it as 127.0.0.1:19464 or [::]:19464"))
     }
 }

@@ -89,7 +89,7 @@ pub enum LoadError {
     },
     /// It is a core module.
     #[error(
-        "is a core WebAssembly module, not a component: build it with `cargo xtask plugins`, or wrap it with `wasm-tools component new`"
+        "is a core WebAssembly module, not a component: build it with `podtap plugin build`, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
     /// It is something else.

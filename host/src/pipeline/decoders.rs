@@ -25,15 +25,43 @@ impl Decoders {
     /// # Errors
     /// When there is none, or the configuration names one that is not there.
     pub fn load(config: &Config) -> Result<Decoders, PipelineError> {
-        let (mut decoders, mut missing) = Decoders::find(config)?;
-        for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
-            decoders.problems.push(format!("{}: is not a directory of plugins", directory.display()));
-        }
+        let (decoders, mut missing) = Decoders::find_in_directories(config)?;
         if missing.is_empty() {
             return Ok(decoders);
         }
-        decoders.problems.iter().for_each(|problem| tracing::error!("{}", Printable(problem)));
+        decoders.tell_problems();
         Err(missing.swap_remove(0))
+    }
+
+    /// As [`Decoders::load`], and watches them. What is damaged or missing now may come later: it is told in the log, and keeps
+    /// nobody from the others.
+    ///
+    /// # Errors
+    /// As [`Decoders::load`], where nothing is watched; else when WebAssembly cannot be run here.
+    pub fn load_and_watch(config: &Config) -> Result<Decoders, PipelineError> {
+        let (mut decoders, mut missing) = Decoders::find_in_directories(config)?;
+        decoders.tell_problems();
+        decoders.watch(config);
+        if decoders.watch.is_none() && !missing.is_empty() {
+            return Err(missing.swap_remove(0));
+        }
+        for missing in missing {
+            tracing::error!("{}; podtap goes on, and takes one that comes", Printable(&missing.to_string()));
+        }
+        Ok(decoders)
+    }
+
+    /// As [`Decoders::find`]; a directory that is not there is one more problem.
+    fn find_in_directories(config: &Config) -> Result<(Decoders, Vec<PipelineError>), PipelineError> {
+        let (mut decoders, missing) = Decoders::find(config)?;
+        for directory in config.plugins.directories.iter().filter(|directory| !directory.is_dir()) {
+            decoders.problems.push(format!("{}: is not a directory of plugins", directory.display()));
+        }
+        Ok((decoders, missing))
+    }
+
+    fn tell_problems(&self) {
+        self.problems.iter().for_each(|problem| tracing::error!("{}", Printable(problem)));
     }
 
     /// Finds and compiles them; with them comes what keeps a configuration from being used with these.

@@ -23,7 +23,7 @@ const MAX_REFUSAL_BYTES: u64 = 4096;
 /// A podtap that is running.
 #[derive(Clone, Debug)]
 pub struct Agent<'a> {
-    /// Of its admin server: `http://127.0.0.1:9464`.
+    /// Of its admin server: `http://127.0.0.1:19464`.
     pub url: &'a str,
     /// Only events that match, in CEL.
     pub filter: Option<&'a str>,
