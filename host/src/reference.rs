@@ -148,6 +148,7 @@ or as MessagePack maps with the same names.
 
 - What is not known is absent: no field is ever empty, or zero, because podtap did not see it.
 - The same packets give the same `id`. Delivery to Kafka is at least once; drop what has an `id` that was there before.
+- What is lost under too much traffic, or while Kafka is away, is counted in podtap's metrics: [consumers.md](consumers.md).
 - Fields may be added to a schema; readers leave out those they do not know. Its version changes when a field goes
   or changes its meaning.
 

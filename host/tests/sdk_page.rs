@@ -24,6 +24,9 @@ what was asked for; your own code may say so too). Pass all three on with `?`: `
 | payload that is compressed | `Stream::unpack` |
 | a request that is not worth an event | `Exchange::leave_out` |
 | a decoder without configuration | `podtap_sdk::unconfigured` |
+| a configuration of its own | `Decoder::configure` is given its section of `plugins.config` as JSON; read it with `serde_json`, as `plugins/http` does, and let the error name the key at fault |
+| fields that are no text | the kinds of `fields!`: `Text`, `Uint`, `Int`, `Float`, `Flag` (true or false) |
+| a line in podtap's log | `podtap_sdk::log`, rate-limited; never with payload in it, for that is a secret of those who sent it |
 | a short, stable stand-in for a long text, to group by | `podtap_sdk::digest` |
 ";
 
