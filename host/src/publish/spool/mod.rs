@@ -366,11 +366,14 @@ impl Spool {
         let reader = &mut self.reader;
         reader.offset += bytes as u64;
         reader.records += records;
-        let is_short = |segment: &Segment| {
-            segment.number == reader.number && reader.offset >= segment.bytes && reader.records < segment.records
-        };
-        if self.segments.iter().any(is_short) {
-            self.give_up_segment("its end was cut off");
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == reader.number) {
+            // A header may tell of fewer than there are.
+            let more = reader.records.saturating_sub(segment.records);
+            segment.records += more;
+            self.counts.recovered += more;
+            if reader.offset >= segment.bytes && reader.records < segment.records {
+                self.give_up_segment("its end was cut off");
+            }
         }
         self.skip_what_is_read();
     }
@@ -398,9 +401,12 @@ impl Spool {
 
     fn remove_settled(&mut self) {
         let active = self.active.as_ref().and(self.segments.back()).map(|segment| segment.number);
-        while let Some(segment) =
-            self.segments.pop_front_if(|segment| segment.settled == segment.records && Some(segment.number) != active)
-        {
+        let (number, offset) = (self.reader.number, self.reader.offset);
+        let is_over = |segment: &mut Segment| {
+            let is_read = segment.number < number || offset >= segment.bytes;
+            segment.settled == segment.records && is_read && Some(segment.number) != active
+        };
+        while let Some(segment) = self.segments.pop_front_if(is_over) {
             self.remove(&segment);
         }
     }

@@ -205,6 +205,33 @@ fn what_a_closed_segment_lacks_at_its_end_is_counted_and_it_goes_once_the_rest_i
 }
 
 #[test]
+fn a_header_that_tells_of_fewer_events_than_there_are_costs_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    spool.append(&records(0..3), 3);
+    spool.close();
+    drop(spool);
+    let path = folder.path().join("0000000000000001.segment");
+    let mut changed = std::fs::read(&path).unwrap();
+    changed[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    let checksum = crc32c::crc32c(&changed[8..12]);
+    changed[12..16].copy_from_slice(&checksum.to_le_bytes());
+    changed.extend(b"no record");
+    std::fs::write(&path, &changed).unwrap();
+    let mut spool = open(folder.path());
+    let (_, bytes) = spool.unsent().unwrap();
+    let lengths: Vec<_> = (0..3).map(|number| records(number..number + 1).len()).collect();
+    assert_eq!(bytes.len(), lengths.iter().sum::<usize>());
+    for length in lengths {
+        spool.advance(length, 1);
+        spool.settle(1, 1);
+    }
+    assert_eq!(spool.unsent(), None);
+    assert_eq!((spool.counts.recovered, spool.counts.damaged_bytes, spool.lost()), (3, 9, (0, 0)));
+    assert!(!path.exists());
+}
+
+#[test]
 fn at_the_cap_the_oldest_go_and_the_sums_agree() {
     let folder = tempfile::tempdir().unwrap();
     let mut spool = open(folder.path());
