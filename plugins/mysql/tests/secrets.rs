@@ -274,6 +274,9 @@ fn nothing_is_shown_behind_a_backslash_that_may_be_none() {
     hides(None, "SELECT 'a\\', 's3cr3t #'", "SELECT ?", true);
     hides(None, "SELECT 'a\\\\', 's3cr3t'", "SELECT ?, ?", false);
     hides(None, "SELECT 'a\\n', 's3cr3t'", "SELECT ?, ?", false);
+    for (run, text, truncated) in [(5000, "SELECT ?, ?", false), (5001, "SELECT ?", true)] {
+        hides(None, format!("SELECT 'a{}', 's3cr3t'", "\\".repeat(run)), text, truncated);
+    }
 }
 
 proptest! {

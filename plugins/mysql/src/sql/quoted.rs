@@ -99,14 +99,17 @@ impl Reader<'_, '_> {
                 self.at += 1;
             } else if byte == b'\\' {
                 backslash = true;
-                let escapes = self.quoting.backslash;
-                if escapes != Some(false) {
-                    let before_quote = self.backslashes_before(quote);
-                    unsure |=
-                        (before_quote > 0 && self.may_be_half(self.at)) || (before_quote % 2 == 1 && escapes.is_none());
-                    self.at += 1;
+                // All that stand here at once: to count them at each would take as long as the square of them.
+                let run = self.backslashes();
+                match self.quoting.backslash {
+                    Some(false) => self.at += run,
+                    known => {
+                        let is_odd = run % 2 == 1;
+                        let is_in_doubt = self.may_be_half(self.at) || (is_odd && known.is_none());
+                        unsure |= is_in_doubt && self.peek(run) == quote;
+                        self.at += run + usize::from(is_odd);
+                    }
                 }
-                self.at += 1;
             } else if byte >= FIRST_LEAD {
                 let length = self.character(self.at);
                 backslash = backslash || (length > 1 && self.peek(1) == b'\\');
@@ -133,11 +136,10 @@ impl Reader<'_, '_> {
         self.literal();
     }
 
-    /// How many backslashes stand here, with the quotation mark behind them that would end the string; 0: with another byte.
-    fn backslashes_before(&self, quote: u8) -> usize {
+    /// How many backslashes stand here.
+    fn backslashes(&self) -> usize {
         let rest = self.sql.get(self.at..).unwrap_or_default();
-        let other = rest.iter().position(|&byte| byte != b'\\');
-        other.filter(|&other| rest.get(other) == Some(&quote)).unwrap_or(0)
+        rest.iter().take_while(|&&byte| byte == b'\\').count()
     }
 
     /// A word begins here that cannot stand right behind a string.
