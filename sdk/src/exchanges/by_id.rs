@@ -195,7 +195,8 @@ impl<T: Default + 'static> ExchangesById<T> {
         }
         let position = pairing.position(id).unwrap_or_else(|| {
             // It waits, too, where it announces further replies. The request that is being read just now stays.
-            if !matches!(pairing.waiting.make_contiguous(), [only] if only.exchange.request_open) {
+            let is_alone = pairing.waiting.len() == 1;
+            if !(is_alone && pairing.waiting.back().is_some_and(|newest| newest.exchange.request_open)) {
                 pairing.make_room();
             }
             // Not at the back, which is the newest request's.
